@@ -1,0 +1,60 @@
+"""eagleray: neural surrogates and simulation-based inference for X-ray timing, on JAX.
+
+    import eagleray as er
+
+    observation = er.read_observation("ngc4051_xmm.txt")
+    result, posterior = er.infer(observation)
+    result.draws["bend_freq"]          # posterior draws, an array
+    er.to_datatree(result).posterior   # the same for ArviZ
+
+Names are imported when they are first used, so that importing eagleray is quick and allocates nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eagleray.config import Config
+    from eagleray.errors import InputError
+    from eagleray.inference.storage import load_posterior, save_posterior
+    from eagleray.interop.datatree import to_datatree
+    from eagleray.interop.reading import read_observation
+    from eagleray.pipeline import infer, train, write_result
+    from eagleray.problems import make_problem
+
+__all__ = [
+    "Config",
+    "InputError",
+    "infer",
+    "load_posterior",
+    "make_problem",
+    "read_observation",
+    "save_posterior",
+    "to_datatree",
+    "train",
+    "write_result",
+]
+
+_HOMES = {
+    "Config": "eagleray.config",
+    "InputError": "eagleray.errors",
+    "infer": "eagleray.pipeline",
+    "load_posterior": "eagleray.inference.storage",
+    "make_problem": "eagleray.problems",
+    "read_observation": "eagleray.interop.reading",
+    "save_posterior": "eagleray.inference.storage",
+    "to_datatree": "eagleray.interop.datatree",
+    "train": "eagleray.pipeline",
+    "write_result": "eagleray.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home on first use (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'eagleray' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,93 @@
+"""Writing files and folders whole or not at all."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from eagleray.errors import InputError
+
+
+@contextlib.contextmanager
+def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Fill a hidden folder beside `target`, and rename it to `target` when the block ends well.
+
+    If the block raises, or the process is interrupted, `target` is as it was before.
+
+    Args:
+        target: Folder to be made.
+        overwrite: Replace a folder that is there; it is removed only once the new one is complete.
+
+    Yields:
+        The hidden folder to write into.
+
+    Raises:
+        InputError: If `target` exists and is not to be replaced, or cannot be written.
+    """
+    target = Path(os.path.abspath(target))
+    check_target(target, overwrite=overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    except OSError as error:
+        raise InputError(f"cannot write to {target}: {error.strerror}; choose another output folder") from error
+    try:
+        work.chmod(0o755)  # mkdtemp makes it private
+        yield work
+        if target.exists():
+            retired = work.with_suffix(".replaced")
+            target.rename(retired)
+            work.rename(target)
+            shutil.rmtree(retired)
+        else:
+            work.rename(target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse an output folder that exists, before any work is done.
+
+    Raises:
+        InputError: If `target` is a file, or exists and is not to be replaced.
+    """
+    if target.exists() and not target.is_dir():
+        raise InputError(f"the output must be a folder, got the file {target}; choose another name")
+    if target.exists() and not overwrite:
+        raise InputError(f"the output folder {target} exists; choose another with --out or pass --overwrite")
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a whole file, or leave what was there.
+
+    Args:
+        path: File to write; its folder is made when missing.
+        data: Its contents.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OSError: If the folder or the file cannot be written.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(scratch).chmod(0o666 & ~_umask())
+        Path(scratch).replace(target)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _umask() -> int:
+    """The process's file mode mask (it can only be read by setting it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,245 @@
+"""The records that cross rooms: what was observed, what was computed from it, and what to think of the answer.
+
+Records are frozen. Arrays are leaves; whatever fixes a shape is static and hashable. Times are offsets [s] from a
+start kept on the host in float64, because at 1e8 s a float32 step is 8 s. Gaps are zeros of the exposure, never
+deleted bins.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from numpy.typing import NDArray
+
+ValueKind = Literal["counts", "rate"]
+
+Key = PRNGKeyArray
+AnyArray: TypeAlias = Array | np.ndarray
+"""An array of JAX or of NumPy: `Float[AnyArray, " n_bins"]`."""
+Theta = Mapping[str, Float[Array, ""]]
+"""Named scalar parameters of a source."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimeGrid:
+    """Uniform time bins (static: one compilation for each distinct grid).
+
+    Attributes:
+        n_bins: Number of bins.
+        dt: Bin width [s].
+    """
+
+    n_bins: int
+    dt: float
+
+    def __post_init__(self) -> None:
+        """Refuse grids on which nothing can be computed."""
+        if not self.dt > 0:  # written so that NaN fails too
+            raise ValueError(f"dt must be positive (seconds), got {self.dt!r}")
+        if self.n_bins < 1:
+            raise ValueError(f"n_bins must be at least 1, got {self.n_bins!r}")
+
+    @property
+    def duration(self) -> float:
+        """Length of the window [s]."""
+        return self.n_bins * self.dt
+
+    @property
+    def nyquist(self) -> float:
+        """Highest frequency of the grid [Hz]."""
+        return 0.5 / self.dt
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Bin centres [s], as offsets from the start of the window."""
+        return (np.arange(self.n_bins, dtype=np.float64) + 0.5) * self.dt
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LightCurve:
+    """An observed light curve on a uniform grid, with how the source was watched.
+
+    Attributes:
+        values: (n_bins,) counts per bin (`kind="counts"`, background included), or count rate [counts/s]
+            (`kind="rate"`). Zero where the exposure is zero.
+        exposure: (n_bins,) fraction of each bin in which the source was watched, 0 (a gap) to 1. For rates, which are
+            already corrected for exposure, 0 or 1.
+        background: (n_bins,) expected background counts in each bin; zero for rates.
+        error: (n_bins,) standard deviation of each value, for `kind="rate"`; None for counts, which are Poisson.
+        grid: Time bins (static).
+        kind: What the values are (static).
+        start: Time of the left edge of the first bin [s], in the file's own time system (static).
+        source: Where the data came from, for people to read (static).
+        notes: What was done to the data while reading, for people to read (static).
+    """
+
+    values: Float[AnyArray, " n_bins"]
+    exposure: Float[AnyArray, " n_bins"]
+    background: Float[AnyArray, " n_bins"]
+    error: Float[AnyArray, " n_bins"] | None
+    grid: TimeGrid = dataclasses.field(metadata={"static": True})
+    kind: ValueKind = dataclasses.field(default="counts", metadata={"static": True})
+    start: float = dataclasses.field(default=0.0, metadata={"static": True})
+    source: str = dataclasses.field(default="", metadata={"static": True})
+    notes: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+
+    @property
+    def mean_rate(self) -> float:
+        """Exposure-weighted mean count rate of the source, background taken off [counts/s]."""
+        values = np.asarray(self.values, np.float64)
+        exposed = np.asarray(self.exposure, np.float64).sum()
+        if self.kind == "rate":
+            return float((values * np.asarray(self.exposure)).sum() / exposed)
+        return float((values - np.asarray(self.background)).sum() / (exposed * self.grid.dt))
+
+    @property
+    def n_exposed(self) -> int:
+        """Number of bins in which the source was watched at all."""
+        return int((np.asarray(self.exposure) > 0).sum())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EventList:
+    """Photon arrival times of one observation (host record, float64).
+
+    Attributes:
+        times: (n_events,) sorted arrival times [s], as offsets from `start`.
+        gti: (n_gti, 2) good time intervals [s], as offsets from `start`, sorted and disjoint.
+        start: Zero of the offsets [s], in the file's own time system.
+        source: Where the data came from, for people to read.
+        notes: What was done to the data while reading, for people to read.
+    """
+
+    times: NDArray[np.float64]
+    gti: NDArray[np.float64]
+    start: float = 0.0
+    source: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bank:
+    """Simulations ready for training: parameters, summaries, and which of them are usable.
+
+    Attributes:
+        theta: (n, n_theta) parameters in the prior's unconstrained space.
+        x: (n, n_views, n_features) summaries of light curves simulated with each set of parameters.
+        valid: (n,) whether all summaries are finite. Dropping a draw because of its x leaves p(theta | x) unchanged.
+    """
+
+    theta: Float[AnyArray, "n n_theta"]
+    x: Float[AnyArray, "n n_views n_features"]
+    valid: Bool[AnyArray, " n"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingHistory:
+    """Loss of each epoch [nats per simulation], and the epoch whose weights were kept (counted from 0)."""
+
+    train_loss: tuple[float, ...]
+    validation_loss: tuple[float, ...]
+    best_epoch: int
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How often a posterior's intervals hold the truth, on fresh simulations.
+
+    Attributes:
+        names: Parameter names.
+        ranks: (n_simulations, n_theta) number of posterior draws below the true value, 0 to `n_draws`.
+        n_draws: Posterior draws behind each rank.
+        levels: (n_levels,) nominal probabilities of the central intervals.
+        coverage: (n_levels, n_theta) fraction of simulations whose truth lies in the interval.
+        error: Mean of |coverage - nominal| over levels and parameters.
+        error_floor: What `error` would be on average for a perfect posterior, from the binomial noise of n_simulations.
+        p_values: (n_theta,) chi-squared test of the ranks' uniformity.
+    """
+
+    names: tuple[str, ...]
+    ranks: NDArray[np.int64]
+    n_draws: int
+    levels: NDArray[np.float64]
+    coverage: NDArray[np.float64]
+    error: float
+    error_floor: float
+    p_values: NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Typicality:
+    """How typical one summary is among simulated ones.
+
+    Attributes:
+        distance: Mahalanobis distance of the summary from the simulated ones.
+        p_value: Fraction of simulated summaries at least as far out, (k + 1) / (n + 1).
+        n_reference: Simulated summaries behind the p-value.
+    """
+
+    distance: float
+    p_value: float
+    n_reference: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReferenceSummaries:
+    """What simulated summaries look like, for telling whether an observed one is typical.
+
+    Attributes:
+        mean: (n_features,) their mean.
+        whitening: (n_features, n_features) matrix that makes them uncorrelated with unit variance.
+        distances: (n_reference,) ascending Mahalanobis distances of summaries that did not make mean and whitening.
+    """
+
+    mean: NDArray[np.floating]
+    whitening: NDArray[np.floating]
+    distances: NDArray[np.floating]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """A posterior for one observation, and what it doubts about itself.
+
+    Attributes:
+        draws: Posterior draws by parameter name, each (n_draws,), in physical units.
+        log_prob: (n_draws,) log posterior density of each draw as the network sees it, in physical units.
+        units: Unit of each parameter, for labels.
+        prior: Prior of each parameter, as text.
+        observation: What was observed.
+        freq: (n_freq,) centres of the frequency bins of the summary's spectrum [Hz].
+        power_obs: (n_freq,) observed log-binned power [(rms/mean)^2/Hz].
+        x_obs: (n_features,) the summary the network saw.
+        feature_names: Name of each entry of the summary.
+        predictive_values: (n_predictive, n_bins) light curves simulated from posterior draws, like the observation.
+        predictive_power: (n_predictive, n_freq) their log-binned powers.
+        calibration: Record of the network on fresh simulations.
+        typicality: Observed summary among those simulated from the prior.
+        predictive_typicality: Observed summary among those simulated from the posterior.
+        history: Training curve of the network.
+        warnings: Doubts in plain words; empty when there are none.
+        provenance: Versions, seed, command, configuration: all that is needed to repeat the result.
+    """
+
+    draws: Mapping[str, NDArray[np.floating]]
+    log_prob: NDArray[np.floating]
+    units: Mapping[str, str]
+    prior: Mapping[str, str]
+    observation: LightCurve
+    freq: NDArray[np.floating]
+    power_obs: NDArray[np.floating]
+    x_obs: NDArray[np.floating]
+    feature_names: tuple[str, ...]
+    predictive_values: NDArray[np.floating]
+    predictive_power: NDArray[np.floating]
+    calibration: Calibration
+    typicality: Typicality
+    predictive_typicality: Typicality
+    history: TrainingHistory
+    warnings: tuple[str, ...]
+    provenance: Mapping[str, Any]
