@@ -1,0 +1,1 @@
+"""The detector: from a source's rate to what is recorded."""

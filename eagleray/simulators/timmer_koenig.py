@@ -1,0 +1,82 @@
+"""Gaussian time series with a given power spectrum.
+
+Throughout eagleray a model spectrum is one-sided and given at the positive Fourier frequencies of the series,
+`fourier_frequencies(n, dt)`, in units in which its integral is the variance, so that a periodogram normalised as
+2 dt |F|^2 / n has it as expectation at every frequency.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+
+from eagleray.records import Key
+
+
+def fourier_frequencies(n: int, dt: float) -> NDArray[np.float64]:
+    """Positive Fourier frequencies of a series of n bins, Nyquist included [Hz], shape (n // 2,)."""
+    return np.fft.rfftfreq(n, dt)[1:]
+
+
+def long_length(n_bins: int, red_noise: float) -> int:
+    """Length of a series from which a window is cut: about `red_noise` times as long, and quick to transform.
+
+    Args:
+        n_bins: Bins of the window.
+        red_noise: How many times longer than the window the series is to be; variations slower than the window then
+            leak into it, as they do in nature (Uttley, McHardy & Papadakis 2002, MNRAS 332, 231, section 3.2).
+
+    Raises:
+        ValueError: If `red_noise` is below one.
+    """
+    if not red_noise >= 1:
+        raise ValueError(f"red_noise must be at least 1, got {red_noise!r}")
+    return next_fast_len(int(np.ceil(n_bins * red_noise)), real=True)
+
+
+def process_variance(power: Float[Array, " n_freq"], n: int, dt: float) -> Float[Array, ""]:
+    """Expected variance of a series of n bins with this one-sided spectrum.
+
+    The Nyquist frequency, where there is one, stands for half as much of the spectrum as its neighbours.
+    """
+    total = power.sum() - (0.5 * power[-1] if n % 2 == 0 else 0.0)
+    return total / (n * dt)
+
+
+def gaussian_process(key: Key, power: Float[Array, " n_freq"], n: int, dt: float) -> Float[Array, " n"]:
+    """Draw a periodic Gaussian series of zero mean with a given spectrum.
+
+    Each Fourier amplitude is complex normal with the variance that the spectrum asks for, so that powers scatter as
+    chi-squared with two degrees of freedom and the variance of a realisation scatters too ("process" normalisation;
+    a realisation is not rescaled to its expected variance). At the Nyquist frequency, for even n, the amplitude is
+    real.
+
+    Args:
+        key: Typed PRNG key; consumed.
+        power: (n // 2,) one-sided spectrum at `fourier_frequencies(n, dt)`, in the series' units squared per hertz.
+        n: Number of bins of the series (static).
+        dt: Bin width [s].
+
+    Returns:
+        (n,) series.
+
+    Raises:
+        ValueError: If `power` has not n // 2 entries.
+
+    References:
+        Timmer & Koenig (1995), A&A 300, 707, section 3.
+    """
+    n_freq = n // 2
+    if power.shape != (n_freq,):
+        raise ValueError(f"power must have shape ({n_freq},) for a series of {n} bins, got {power.shape}")
+    normals = jax.random.normal(key, (2, n_freq), power.dtype)
+    amplitude = jnp.sqrt(power * (n / (4.0 * dt)))  # |F|^2 = P n / (2 dt), shared by the two parts
+    real, imaginary = normals[0] * amplitude, normals[1] * amplitude
+    if n % 2 == 0:
+        nyquist = jnp.arange(n_freq) == n_freq - 1
+        real = jnp.where(nyquist, real * np.sqrt(2.0).astype(power.dtype), real)
+        imaginary = jnp.where(nyquist, 0.0, imaginary)
+    transform = jnp.pad(jax.lax.complex(real, imaginary), (1, 0))
+    return jnp.fft.irfft(transform, n)
