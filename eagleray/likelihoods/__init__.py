@@ -1,0 +1,1 @@
+"""Exact likelihoods, where one can be written down."""

@@ -1,0 +1,1 @@
+"""From data to features, in Stingray's conventions."""

@@ -1,0 +1,89 @@
+"""What a network sees of a light curve: its log-binned log power spectrum, its mean rate and its variance."""
+
+import dataclasses
+import functools
+import hashlib
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from eagleray.records import AnyArray, LightCurve, TimeGrid, ValueKind
+from eagleray.summaries.rebin import LogBins, log_bins
+from eagleray.summaries.spectra import positive_frequencies, power_spectrum
+
+MIN_BINS = 8
+"""Fewest time bins from which a spectrum with a shape can be had."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SpectralSummary:
+    """Summary of one light curve as `summary(values) -> (n_features,)`.
+
+    The features are ln of the log-binned fractional-rms spectrum, ln of the mean rate [counts/s] and ln of the
+    fractional variance (exposure-weighted). A light curve of zero or negative mean has no such summary: its features
+    are not finite, and the caller must look.
+
+    Attributes:
+        grid: Time bins.
+        kind: Whether values are counts per bin or rates.
+        exposure: (n_bins,) fraction of each bin watched.
+        background: (n_bins,) expected background counts per bin.
+        rebin: Growth of the frequency bins, as in `log_bins`.
+    """
+
+    grid: TimeGrid
+    kind: ValueKind
+    exposure: np.ndarray
+    background: np.ndarray
+    rebin: float
+
+    @classmethod
+    def of(cls, observation: LightCurve, *, rebin: float) -> "SpectralSummary":
+        """The summary that fits light curves watched as this one was."""
+        return cls(
+            grid=observation.grid,
+            kind=observation.kind,
+            exposure=np.asarray(observation.exposure, np.float32),
+            background=np.asarray(observation.background, np.float32),
+            rebin=rebin,
+        )
+
+    @functools.cached_property
+    def bins(self) -> LogBins:
+        """Frequency bins of the spectrum."""
+        return log_bins(positive_frequencies(self.grid.n_bins, self.grid.dt), self.rebin)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each feature."""
+        return (*(f"log_power[{f:.6g} Hz]" for f in self.bins.freq), "log_rate", "log_variance")
+
+    def __call__(self, values: Float[Array, " n_bins"]) -> Float[Array, " n_features"]:
+        """Features of a light curve, shape (n_features,)."""
+        dt = self.grid.dt
+        exposure, background = jnp.asarray(self.exposure), jnp.asarray(self.background)
+        counts = values * dt if self.kind == "rate" else values
+        power = power_spectrum(counts, dt, norm="frac", exposure=exposure, background=background)
+        mean = (counts - background).sum() / exposure.sum()
+        residual = counts - background - mean * exposure
+        variance = (residual**2).sum() / (exposure**2).sum() / mean**2
+        moments = jnp.stack([jnp.log(mean / dt), jnp.log(variance)])
+        return jnp.concatenate([jnp.log(self.bins.average(power)), moments])
+
+    def log_power(self, features: Float[AnyArray, "*batch n_features"]) -> Float[AnyArray, "*batch n_freq"]:
+        """The part of the features that is ln power [(rms/mean)^2/Hz]."""
+        return features[..., : self.bins.freq.size]
+
+    def signature(self) -> dict[str, Any]:
+        """What two summaries must share for a network trained on one to be used on the other (JSON)."""
+        return {
+            "summary": "log_spectrum",
+            "n_bins": self.grid.n_bins,
+            "dt": self.grid.dt,
+            "kind": self.kind,
+            "rebin": self.rebin,
+            "exposure": hashlib.sha256(np.ascontiguousarray(self.exposure, "<f4").tobytes()).hexdigest()[:16],
+            "background": hashlib.sha256(np.ascontiguousarray(self.background, "<f4").tobytes()).hexdigest()[:16],
+        }
