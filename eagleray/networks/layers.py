@@ -1,0 +1,73 @@
+"""Small parts of networks: standardisation with stored constants, and multilayer perceptrons."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+class Constant(nnx.Variable):
+    """An array that is saved with a network and never trained."""
+
+
+class Standardise(nnx.Module):
+    """Shift and scale to zero mean and unit spread, with constants learnt from the training data.
+
+    Args:
+        n: Size of the vectors.
+    """
+
+    def __init__(self, n: int) -> None:
+        """Start as the identity."""
+        self.mean = Constant(jnp.zeros(n))
+        self.scale = Constant(jnp.ones(n))
+
+    def learn(self, samples: Float[Array, "n_samples n"]) -> None:
+        """Take mean and standard deviation from samples; an entry that never varies keeps scale one."""
+        mean = np.asarray(samples, np.float64).mean(axis=0)
+        scale = np.asarray(samples, np.float64).std(axis=0)
+        constant = scale <= 1e-6 * np.maximum(np.abs(mean), 1.0)
+        self.mean.set_value(jnp.asarray(mean, self.mean.get_value().dtype))
+        self.scale.set_value(jnp.asarray(np.where(constant, 1.0, scale), self.scale.get_value().dtype))
+
+    def __call__(self, value: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Standardised vector."""
+        return (value - self.mean[...]) / self.scale[...]
+
+    def inverse(self, value: Float[Array, " n"]) -> Float[Array, " n"]:
+        """From standardised to original."""
+        return value * self.scale[...] + self.mean[...]
+
+    def log_det(self) -> Float[Array, ""]:
+        """Ln |d standardised / d original|."""
+        return -jnp.log(self.scale[...]).sum()
+
+
+class Mlp(nnx.Module):
+    """Multilayer perceptron with SiLU activations.
+
+    Args:
+        n_in: Size of the input.
+        hidden: Sizes of the hidden layers.
+        n_out: Size of the output.
+        zero_output: Start with an output of zero for every input.
+        rngs: Keys for the initial weights.
+    """
+
+    def __init__(
+        self, n_in: int, hidden: Sequence[int], n_out: int, *, zero_output: bool = False, rngs: nnx.Rngs
+    ) -> None:
+        """Draw the initial weights."""
+        sizes = [n_in, *hidden]
+        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        initial = nnx.initializers.zeros if zero_output else nnx.initializers.lecun_normal()
+        self.output = nnx.Linear(sizes[-1], n_out, kernel_init=initial, rngs=rngs)
+
+    def __call__(self, value: Float[Array, " n_in"]) -> Float[Array, " n_out"]:
+        """Output vector."""
+        for layer in self.hidden:
+            value = jax.nn.silu(layer(value))
+        return self.output(value)
