@@ -1,0 +1,78 @@
+"""Doubts about a result, in plain words."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eagleray.diagnostics.verdicts import judge_calibration, judge_predictive, judge_typicality
+from eagleray.priors import Prior
+from eagleray.records import Calibration, Typicality
+
+_EDGE = 0.02  # outermost part of a prior, by probability
+_EDGE_FRACTION = 0.15  # of posterior draws in there
+
+
+def doubts(
+    prior: Prior,
+    draws: Mapping[str, NDArray[np.floating]],
+    calibration: Calibration,
+    among_prior: Typicality,
+    among_posterior: Typicality,
+    invalid_fraction: float,
+) -> tuple[str, ...]:
+    """List every reason found not to trust a result.
+
+    Args:
+        prior: Named priors.
+        draws: Posterior draws by name, each (n_draws,).
+        calibration: Record of the network on fresh simulations.
+        among_prior: The observed summary among those simulated from the prior.
+        among_posterior: The observed summary among those simulated from the posterior.
+        invalid_fraction: Part of the training simulations that had no summary.
+
+    Returns:
+        One sentence for each doubt; empty when there is none.
+    """
+    found = []
+    for name, values in draws.items():
+        if not np.isfinite(values).all():
+            found.append(f"{(~np.isfinite(values)).sum()} of {values.size} draws of {name} are not finite.")
+    if judge_typicality(among_prior).state == "failed":
+        found.append(
+            f"The observation is unlike the simulations the network was trained on (p = {among_prior.p_value:.2g}): "
+            "the model or its priors do not cover it, and the network extrapolates."
+        )
+    if judge_predictive(among_posterior).state == "failed":
+        found.append(
+            f"Light curves simulated from the posterior do not look like the observation (p = "
+            f"{among_posterior.p_value:.2g}): the model misses something in the data."
+        )
+    verdict = judge_calibration(calibration)
+    if verdict.state != "passed":
+        found.append(f"The network's calibration is in doubt; more simulations may mend it. {verdict.sentence}")
+    for name, fraction, side in prior_edges(prior, draws):
+        found.append(
+            f"{name} presses against the {side} end of its prior, {prior.texts[name]} ({fraction:.0%} of the draws lie "
+            f"in the outermost {_EDGE:.0%}): its interval there is the prior's, not the data's."
+        )
+    if invalid_fraction > 0.01:
+        found.append(f"{invalid_fraction:.1%} of the simulations had no positive mean rate and were left out.")
+    return tuple(found)
+
+
+def prior_edges(prior: Prior, draws: Mapping[str, NDArray[np.floating]]) -> list[tuple[str, float, str]]:
+    """Parameters whose posterior piles up at an end of a bounded prior: (name, fraction of draws there, which end)."""
+    found = []
+    for name, values in draws.items():
+        family = prior.texts[name].split("(")[0]
+        if family not in ("uniform", "loguniform"):
+            continue
+        low, high = (float(part) for part in prior.texts[name].split("(")[1].rstrip(")").split(","))
+        scaled = np.log(values) if family == "loguniform" else values
+        low, high = (np.log(low), np.log(high)) if family == "loguniform" else (low, high)
+        position = (scaled - low) / (high - low)
+        for side, fraction in (("lower", np.mean(position < _EDGE)), ("upper", np.mean(position > 1 - _EDGE))):
+            if fraction > _EDGE_FRACTION:
+                found.append((name, float(fraction), side))
+    return found

@@ -1,0 +1,177 @@
+"""Whether to trust a result: each check as a word, and a sentence with its number and what chance alone would give."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+
+from eagleray.records import Calibration, Result, TrainingHistory, Typicality
+
+State = Literal["passed", "caution", "failed", "not checked"]
+
+COVERAGE_TOLERANCE = 0.02
+"""Mean |coverage - nominal| that the field accepts."""
+COVERAGE_FAILURE = 0.05
+RANK_P_VALUE = 0.01
+"""Below this, after allowing for the number of parameters, ranks are taken not to be uniform."""
+CAUTION_P_VALUE, FAILURE_P_VALUE = 0.05, 0.01
+"""Of typicality: below the first, look twice; below the second, the check fails."""
+SETTLED_LOSS = 0.02
+"""Fall of the validation loss [nats] over the last tenth of the epochs, below which training had settled."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The outcome of one check.
+
+    Attributes:
+        title: What was asked.
+        state: The outcome in a word.
+        sentence: The number behind it, and what it means.
+    """
+
+    title: str
+    state: State
+    sentence: str
+
+
+def judge_calibration(calibration: Calibration) -> Verdict:
+    """Judge whether the posterior's intervals hold the truth as often as they say.
+
+    Args:
+        calibration: Ranks (n_simulations, n_theta) and coverage on fresh simulations.
+
+    Returns:
+        "passed" when the coverage error is within 0.02 (or 1.5 times what counting noise gives) and no parameter's
+        ranks are significantly uneven; "failed" when it exceeds 0.05 and three times the noise; else "caution".
+    """
+    title = "Do the intervals hold the truth as often as they say?"
+    n, n_theta = calibration.ranks.shape[0], len(calibration.names)
+    if n == 0 or n_theta == 0 or not math.isfinite(calibration.error):
+        return Verdict(title=title, state="not checked", sentence="The network carries no calibration record.")
+    worst = int(np.argmin(calibration.p_values))  # a NaN counts as the smallest
+    p_value = float(calibration.p_values[worst])
+    corrected = float(np.minimum(1.0, p_value * n_theta))  # keeps NaN, which must not pass
+    error, floor = calibration.error, calibration.error_floor
+    if error > max(COVERAGE_FAILURE, 3 * floor):
+        state: State = "failed"
+    elif error <= max(COVERAGE_TOLERANCE, 1.5 * floor) and corrected >= RANK_P_VALUE:
+        state = "passed"
+    else:
+        state = "caution"
+    sentence = (
+        f"On {n} fresh simulations the fraction of intervals that held the true value differed from the fraction "
+        f"promised by {error:.3f} on average over probabilities and parameters; with this many simulations, counting "
+        f"noise alone would give a perfect posterior {floor:.3f}. The least even ranks are those of "
+        f"{calibration.names[worst]} (chi-squared p = {_number(p_value)}; {_number(corrected)} after allowing for "
+        f"{n_theta} parameter{'s' if n_theta > 1 else ''}). This describes the network over the whole prior, not this "
+        "observation alone."
+    )
+    return Verdict(title=title, state=state, sentence=sentence)
+
+
+def judge_typicality(typicality: Typicality) -> Verdict:
+    """Judge whether the observation is like what the network was trained on.
+
+    Args:
+        typicality: The observed summary among those simulated from the prior.
+
+    Returns:
+        "passed" from p = 0.05, "failed" below 0.01, "caution" between.
+    """
+    return _typicality_verdict(
+        "Is the observation like the simulations that trained the network?",
+        typicality,
+        "drawn from the prior",
+        "A small value would mean that the network is asked about data unlike any it has learned from, where its "
+        "answer cannot be relied on.",
+    )
+
+
+def judge_predictive(typicality: Typicality) -> Verdict:
+    """Judge whether the model, with the parameters found, makes data like the observation.
+
+    Args:
+        typicality: The observed summary among those simulated from the posterior.
+
+    Returns:
+        "passed" from p = 0.05, "failed" below 0.01, "caution" between.
+    """
+    return _typicality_verdict(
+        "Does the model, with these parameters, make data like the observation?",
+        typicality,
+        "drawn from the posterior",
+        "A small value would mean that no parameters of this model describe the data well. The same data chose the "
+        "parameters, so this check errs on the lenient side.",
+    )
+
+
+def judge_training(history: TrainingHistory) -> Verdict:
+    """Judge whether training had settled when it ended.
+
+    Args:
+        history: Losses of each epoch [nats per simulation].
+
+    Returns:
+        "passed" if the validation loss fell by less than 0.02 over the last tenth of the epochs, else "caution".
+    """
+    title = "Had the network finished learning?"
+    n = len(history.validation_loss)
+    if n == 0:
+        return Verdict(title=title, state="not checked", sentence="The network carries no training record.")
+    best = history.validation_loss[min(max(history.best_epoch, 0), n - 1)]
+    n_last = max(1, n // 10)
+    earlier = min(history.validation_loss[:-n_last], default=math.inf)
+    settled = earlier - best < SETTLED_LOSS
+    sentence = (
+        f"Training ran for {n} epoch{'s' if n > 1 else ''} in {history.seconds:.0f} s; the weights kept are those of "
+        f"epoch {history.best_epoch} (counted from 0), with the lowest loss on simulations held back from training, "
+        f"{best:.3f} nats per simulation. ".replace("-", "−")
+    )
+    sentence += f"Over the last {n_last} epoch{'s' if n_last > 1 else ''} that loss " + (
+        "no longer fell." if settled else "still fell: longer training might do better."
+    )
+    state: State = "failed" if not math.isfinite(best) else "passed" if settled else "caution"
+    return Verdict(title=title, state=state, sentence=sentence)
+
+
+def judge(result: Result) -> tuple[Verdict, Verdict, Verdict, Verdict]:
+    """Judge a result's calibration, typicality, predictive typicality and training, in this order."""
+    return (
+        judge_calibration(result.calibration),
+        judge_typicality(result.typicality),
+        judge_predictive(result.predictive_typicality),
+        judge_training(result.history),
+    )
+
+
+def p_value_state(typicality: Typicality) -> State:
+    """The word for a typicality's p-value."""
+    if typicality.n_reference < 1 or not math.isfinite(typicality.p_value):
+        return "not checked"
+    if typicality.p_value < FAILURE_P_VALUE:
+        return "failed"
+    return "caution" if typicality.p_value < CAUTION_P_VALUE else "passed"
+
+
+def _typicality_verdict(title: str, typicality: Typicality, origin: str, meaning: str) -> Verdict:
+    """The verdict on a p-value of typicality, with its Monte Carlo error."""
+    state, n, p = p_value_state(typicality), typicality.n_reference, typicality.p_value
+    if state == "not checked":
+        return Verdict(title=title, state=state, sentence="There were no simulations to compare with.")
+    farther = round(p * (n + 1)) - 1
+    error = math.sqrt(p * (1 - p) / n)
+    sentence = (
+        f"Of {n} simulations with parameters {origin}, {max(farther, 0) or 'none'} had a summary at least as far from "
+        f"their mean as the observed one (Mahalanobis distance {typicality.distance:.3g}): p = {_number(p)}"
+    )
+    sentence += (
+        f" ± {error:.1g}, from their finite number. " if farther > 0 else ", the smallest that so many can show. "
+    )
+    return Verdict(title=title, state=state, sentence=sentence + meaning)
+
+
+def _number(value: float) -> str:
+    """A probability with two digits."""
+    return f"{value:.2g}" if value < 0.1 else f"{value:.2f}"

@@ -1,0 +1,1 @@
+"""From a trained network or an exact likelihood to a posterior."""
