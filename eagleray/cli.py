@@ -1,0 +1,326 @@
+"""The command `eagleray`: each verb calls one function of the package."""
+
+import contextlib
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from eagleray.errors import InputError
+
+app = typer.Typer(
+    help="Neural surrogates and simulation-based inference for X-ray timing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+_messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Observation = Annotated[
+    Path, typer.Argument(help="Light curve (text, or FITS with a RATE table) or event list (FITS, or text with times).")
+]
+Problem = Annotated[str | None, typer.Option(help="What the variability is taken to be; see `eagleray problems`.")]
+Priors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--prior", help='Replace a prior, as `name="uniform(0, 2)"`. May be given again.', metavar="NAME=PRIOR"
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Replace any setting of the TOML file, as `training.max_epochs=80`.", metavar="NAME=VALUE"
+    ),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; options given here win.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random number.")]
+Simulations = Annotated[int | None, typer.Option("--simulations", help="Simulations to train on.")]
+BinWidth = Annotated[
+    float | None, typer.Option("--dt", help="Bin width [s]: for events, or a multiple of a light curve's own.")
+]
+CountsUnit = Annotated[float, typer.Option(help="Value that one count has in the file's column of counts.")]
+Band = Annotated[int, typer.Option(help="Energy band, counted from 0, of a file with several.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+def main() -> None:
+    """Run the command; what the user can mend is one line and exit status 2."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        _messages.print(f"eagleray: {error}", markup=False, style="red")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        _messages.print("eagleray: interrupted; nothing was written", style="red")
+        sys.exit(130)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except Exception as error:
+        if not _is_usage_error(error):
+            raise
+        _messages.print(f"eagleray: {error.format_message()}; see eagleray --help", markup=False, style="red")  # type: ignore[attr-defined]
+        sys.exit(2)
+
+
+@app.command()
+def infer(
+    observation: Observation,
+    problem: Problem = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: the file's name + `_eagleray`.")] = None,
+    network: Annotated[
+        Path | None, typer.Option(help="Answer with this trained network (a result's `network/`); no training.")
+    ] = None,
+    config: ConfigFile = None,
+    prior: Priors = None,
+    setting: Settings = None,
+    simulations: Simulations = None,
+    draws: Annotated[int | None, typer.Option(help="Posterior draws.")] = None,
+    seed: Seed = None,
+    dt: BinWidth = None,
+    counts_unit: CountsUnit = 1.0,
+    band: Band = 0,
+    cache: Annotated[bool, typer.Option(help="Keep trained networks, and use one that was trained alike.")] = True,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Infer the posterior of an observation's variability, with its calibration, figures and a report."""
+    from eagleray.files import check_target
+    from eagleray.interop.reading import read_observation
+
+    folder = out or Path(f"{observation.name.split('.')[0]}_eagleray")
+    check_target(folder, overwrite=overwrite)
+    settings = _config(config, problem, prior, setting, simulations, seed, draws)
+    data = read_observation(observation, dt=dt, counts_unit=counts_unit, band=band)
+    _describe(data)
+
+    from eagleray import pipeline
+    from eagleray.diagnostics.verdicts import judge
+    from eagleray.inference.storage import load_posterior
+    from eagleray.report import render_table
+
+    trained = None
+    if network is not None:
+        if prior or problem:
+            raise InputError("--network answers with its own problem and priors; leave --problem and --prior out")
+        trained = load_posterior(network)
+    with _progress(quiet) as watch:
+        result, posterior = pipeline.infer(
+            data,
+            config=settings,
+            posterior=trained,
+            cache=pipeline.default_cache() if cache else None,
+            command=shlex.join(["eagleray", *sys.argv[1:]]),
+            watch=watch,
+        )
+        pipeline.write_result(result, posterior, folder, overwrite=overwrite)
+    console = Console()
+    console.print(render_table(result))
+    for warning in result.warnings:
+        _messages.print(f"Warning: {warning}", markup=False, style="yellow")
+    for verdict in judge(result):
+        console.print(f"{verdict.state:>7}  {verdict.title}", highlight=False)
+    console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def train(
+    observation: Observation,
+    out: Annotated[Path, typer.Option(help="Folder for the trained network.")],
+    problem: Problem = None,
+    bank: Annotated[Path | None, typer.Option(help="Train on this bank from `eagleray simulate`.")] = None,
+    config: ConfigFile = None,
+    prior: Priors = None,
+    setting: Settings = None,
+    simulations: Simulations = None,
+    seed: Seed = None,
+    dt: BinWidth = None,
+    counts_unit: CountsUnit = 1.0,
+    band: Band = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a network for light curves watched like this one, check it, and save it for `infer --network`."""
+    from eagleray.files import check_target
+
+    check_target(out, overwrite=overwrite)
+    settings = _config(config, problem, prior, setting, simulations, seed, None)
+    task = _problem(observation, settings, dt, counts_unit, band)
+    from eagleray import pipeline
+    from eagleray.inference.storage import save_posterior
+    from eagleray.interop.banks import load_bank
+
+    simulated = None if bank is None else load_bank(bank, signature=task.signature())
+    with _progress(quiet) as watch:
+        posterior = pipeline.train(task, config=settings, bank=simulated, watch=watch)
+    save_posterior(posterior, out, overwrite=overwrite)
+    _messages.print(f"Network: {out}")
+
+
+@app.command()
+def simulate(
+    observation: Observation,
+    out: Annotated[Path, typer.Option(help="Zarr store to write, for example bank.zarr.")],
+    problem: Problem = None,
+    config: ConfigFile = None,
+    prior: Priors = None,
+    setting: Settings = None,
+    simulations: Simulations = None,
+    seed: Seed = None,
+    dt: BinWidth = None,
+    counts_unit: CountsUnit = 1.0,
+    band: Band = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Simulate parameters and summaries of light curves watched like this one, for `train --bank`."""
+    from eagleray.files import check_target
+
+    check_target(out, overwrite=overwrite)
+    settings = _config(config, problem, prior, setting, simulations, seed, None)
+    task = _problem(observation, settings, dt, counts_unit, band)
+    from eagleray import pipeline
+    from eagleray.interop.banks import save_bank
+
+    with _progress(quiet) as watch:
+        simulated = pipeline.simulate(task, n=settings.n_simulations, seed=settings.seed, watch=watch)
+    save_bank(simulated, out, signature=task.signature(), overwrite=overwrite)
+    _messages.print(f"Bank: {out} ({len(simulated.valid)} simulations, {(~simulated.valid).sum()} without a summary)")
+
+
+@app.command()
+def problems() -> None:
+    """List the problems: what they are, their parameters and settings, and the exact answer where one is known."""
+    from eagleray.problems import PROBLEMS
+
+    console = Console(highlight=False)
+    for name, entry in PROBLEMS.items():
+        parameters = ", ".join(f"{p} [{unit}]" if unit else p for p, unit in entry.units.items())
+        settings = ", ".join(f"{key} = {value:g}" for key, value in entry.settings.items())
+        console.print(name, style="bold")
+        for title, text in (
+            ("what", entry.about),
+            ("parameters", parameters),
+            ("settings", settings),
+            ("exact answer", entry.reference),
+        ):
+            console.print(f"  {title:<13} {text}", markup=False)
+
+
+def _config(
+    file: Path | None,
+    problem: str | None,
+    priors: list[str] | None,
+    settings: list[str] | None,
+    simulations: int | None,
+    seed: int | None,
+    draws: int | None,
+) -> Any:
+    """Settings from the TOML file, then `--set`, then the options with names of their own."""
+    from eagleray.config import make_config, read_config
+
+    options = {"problem": problem, "n_simulations": simulations, "seed": seed, "n_draws": draws}
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    if priors:
+        given["prior"] = dict(_pair("--prior", text) for text in priors)
+    return make_config(read_config(file) if file else {}, _nested(settings or []), given)
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
+    """Split NAME=VALUE."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise InputError(f"{option} must be NAME=VALUE, got {text!r}")
+    return name.strip(), value.strip()
+
+
+def _nested(settings: list[str]) -> dict[str, Any]:
+    """`["training.max_epochs=80"]` as nested mappings; values are TOML where they are TOML, text elsewhere."""
+    import tomllib
+
+    layer: dict[str, Any] = {}
+    for text in settings:
+        name, value = _pair("--set", text)
+        *path, last = name.split(".")
+        target = layer
+        for part in path:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise InputError(f"--set gives {part} both a value and parts, in {text!r}")
+        try:
+            target[last] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            target[last] = value
+    return layer
+
+
+def _problem(observation: Path, settings: Any, dt: float | None, counts_unit: float, band: int) -> Any:
+    """The problem of the settings for one file."""
+    from eagleray.interop.reading import read_observation
+    from eagleray.problems import make_problem
+
+    data = read_observation(observation, dt=dt, counts_unit=counts_unit, band=band)
+    _describe(data)
+    return make_problem(settings.problem, data, settings.prior, **settings.settings)
+
+
+def _describe(data: Any) -> None:
+    """Say what was read."""
+    grid = data.grid
+    _messages.print(
+        f"{data.source}: {grid.n_bins} bins of {grid.dt:g} s ({data.n_exposed} exposed), "
+        f"{data.mean_rate:.4g} counts/s, {data.kind}",
+        markup=False,
+    )
+    for note in data.notes:
+        _messages.print(f"  {note}", markup=False, style="dim")
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    """A progress bar for each stage."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}", style="dim"),
+    )
+    with Progress(*columns, console=_messages, disable=quiet) as bars:
+        tasks: dict[str, Any] = {}
+
+        def watch(stage: str, done: int, total: int, remark: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, remark="")
+            bars.update(tasks[stage], completed=done, total=total)
+            if remark:
+                bars.update(tasks[stage], remark=remark)
+
+        yield watch
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    """Treat SIGTERM as Ctrl-C, so that whatever is half-written is taken away."""
+    raise KeyboardInterrupt
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """Whether an exception is the command-line parser's own."""
+    return hasattr(error, "format_message")

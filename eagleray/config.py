@@ -1,0 +1,98 @@
+"""Settings of a run, validated: from TOML, from the command line, or from keyword arguments."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from eagleray.errors import InputError
+from eagleray.networks.estimators import FlowSettings
+from eagleray.training.loop import TrainingSettings
+
+
+class Config(pydantic.BaseModel):
+    """Everything that decides a result, besides the observation.
+
+    Attributes:
+        problem: Name of the problem.
+        prior: Priors that replace the problem's defaults.
+        settings: Settings of the problem (as `eagleray problems` lists them).
+        n_simulations: Simulations to train on, validation included.
+        n_calibration: Fresh simulations on which the trained network is checked.
+        n_draws: Posterior draws.
+        n_predictive: Posterior draws from which light curves are simulated.
+        seed: Seed of every random number.
+        network: Sizes of the network.
+        training: How it is trained.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    problem: str = "bending_power_law"
+    prior: dict[str, str] = {}
+    settings: dict[str, float] = {}
+    n_simulations: int = pydantic.Field(default=40_000, ge=100)
+    n_calibration: int = pydantic.Field(default=1000, ge=50)
+    n_draws: int = pydantic.Field(default=4000, ge=100)
+    n_predictive: int = pydantic.Field(default=500, ge=50)
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
+    network: FlowSettings = FlowSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    def training_part(self) -> dict[str, Any]:
+        """What decides the trained network (JSON)."""
+        names = ("n_simulations", "n_calibration", "seed", "network", "training")
+        return self.model_dump(mode="json", include=set(names))
+
+
+def make_config(*layers: Mapping[str, Any]) -> Config:
+    """Merge layers of settings, later ones winning entry by entry, and validate the outcome.
+
+    Raises:
+        InputError: If a name is unknown or a value out of range.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        _merge(merged, layer)
+    try:
+        return Config.model_validate(merged)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "configuration"
+        if first["type"] == "extra_forbidden" or first["type"] == "unexpected_keyword_argument":
+            raise InputError(f"{where} is no setting; known settings: {', '.join(Config.model_fields)}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise InputError(f"{where}: {message}, got {first.get('input')!r}") from error
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a TOML file into a layer for `make_config`.
+
+    Raises:
+        InputError: If the file is missing or no TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise InputError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"the configuration {path} is no TOML: {error}") from error
+
+
+def config_hash(*parts: Mapping[str, Any]) -> str:
+    """Short digest of JSON mappings: equal configurations have equal digests."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _merge(target: dict[str, Any], layer: Mapping[str, Any]) -> None:
+    """Put a layer over a nested mapping, in place."""
+    for name, value in layer.items():
+        if isinstance(value, Mapping) and isinstance(target.get(name), dict):
+            _merge(target[name], value)
+        else:
+            target[name] = dict(value) if isinstance(value, Mapping) else value

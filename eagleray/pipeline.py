@@ -1,0 +1,348 @@
+"""The main job, end to end: from an observation to a posterior that knows its doubts.
+
+Each stage is a function of another room; this module only joins them and decides the random keys.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from eagleray.config import Config, config_hash
+from eagleray.diagnostics.calibration import calibration
+from eagleray.diagnostics.doubts import doubts
+from eagleray.diagnostics.typicality import reference_summaries, typicality
+from eagleray.errors import InputError
+from eagleray.files import atomic_folder
+from eagleray.inference.posteriors import AmortisedPosterior
+from eagleray.inference.storage import load_posterior, save_posterior
+from eagleray.interop.datatree import to_datatree
+from eagleray.networks.estimators import FlowEstimator
+from eagleray.problems import Problem, make_problem
+from eagleray.records import Bank, Calibration, Key, LightCurve, ReferenceSummaries, Result
+from eagleray.report import render_images, write_figures, write_report, write_summary_csv
+from eagleray.training.loop import fit, split_validation
+from eagleray.training.losses import posterior_loss
+
+# Posterior draws behind each calibration rank.
+_N_RANK_DRAWS = 200
+# Simulated summaries behind the typicality of an observed one.
+_N_REFERENCE = 6000
+# How far errors and the like may be from those a network was trained with [relative].
+_CONDITION_TOLERANCE = 0.1
+
+
+class Watch(Protocol):
+    """Told how a stage advances: its name, steps done, steps in all, and a remark."""
+
+    def __call__(self, stage: str, done: int, total: int, remark: str = "") -> None:
+        """Take note."""
+
+
+def _unwatched(stage: str, done: int, total: int, remark: str = "") -> None:
+    """Take no note."""
+
+
+def simulate(problem: Problem, *, n: int, seed: int = 0, watch: Watch = _unwatched) -> Bank:
+    """Simulate parameters from the prior and their summaries, with the keys that `train` uses for the same seed.
+
+    Args:
+        problem: What to simulate.
+        n: Number of simulations.
+        seed: Seed.
+        watch: Told of the progress.
+    """
+    key_bank = jax.random.split(jax.random.key(seed), 6)[0]
+    return problem.simulate_bank(key_bank, n, progress=lambda done, total: watch("simulating", done, total))
+
+
+def train(
+    problem: Problem, *, config: Config | None = None, bank: Bank | None = None, watch: Watch = _unwatched
+) -> AmortisedPosterior:
+    """Train a posterior network on simulations and check it on fresh ones.
+
+    Args:
+        problem: Prior, simulator and summary.
+        config: Settings; default `Config()`. Its problem, prior and settings are not read: the problem has its own.
+        bank: Simulations to train on; default: they are made.
+        watch: Told of the progress.
+
+    Returns:
+        The trained posterior with its calibration and its reference summaries.
+
+    Raises:
+        InputError: If fewer than half of the simulations have a summary.
+        TrainingError: If the loss stops being finite.
+    """
+    config = config or Config(problem=problem.name)
+    seconds = {}
+    start = time.perf_counter()
+    _, key_split, key_weights, key_fit, key_fresh, key_draws = jax.random.split(jax.random.key(config.seed), 6)
+    if bank is None:
+        bank = simulate(problem, n=config.n_simulations, seed=config.seed, watch=watch)
+    bank, invalid_fraction = _usable(bank)
+    seconds["simulating"] = time.perf_counter() - start
+
+    training, validation = split_validation((bank.theta, bank.x), key_split, config.training.validation_fraction)
+    network = FlowEstimator(bank.theta.shape[-1], bank.x.shape[-1], config.network, rngs=nnx.Rngs(key_weights))
+    network.learn_scales(training[0], training[1].reshape(-1, bank.x.shape[-1]))
+    graphdef, params, constants = nnx.split(network, nnx.Param, ...)
+    params, history = fit(
+        posterior_loss(graphdef, constants),
+        params,
+        training,
+        validation,
+        key_fit,
+        settings=config.training,
+        report=lambda done, total, loss, held: watch("training", done, total, f"loss {loss:.3f}, held out {held:.3f}"),
+    )
+    watch("training", config.training.max_epochs, config.training.max_epochs)
+    seconds["training"] = history.seconds
+    posterior = AmortisedPosterior(
+        prior=problem.prior,
+        network=nnx.merge(graphdef, params, constants),
+        settings=config.network,
+        signature=problem.signature(),
+        history=history,
+        provenance={
+            "created": _now(),
+            "versions": versions(),
+            "seed": config.seed,
+            "n_simulations": len(bank.theta),
+            "invalid_fraction": invalid_fraction,
+        },
+    )
+    start = time.perf_counter()
+    posterior.reference = reference_summaries(np.asarray(bank.x[:_N_REFERENCE, 0]))
+    posterior.calibration = calibrate(posterior, problem, key_fresh, key_draws, n=config.n_calibration, watch=watch)
+    seconds["calibrating"] = time.perf_counter() - start
+    posterior.provenance["seconds"] = seconds
+    return posterior
+
+
+def calibrate(
+    posterior: AmortisedPosterior,
+    problem: Problem,
+    key_fresh: Key,
+    key_draws: Key,
+    *,
+    n: int,
+    watch: Watch = _unwatched,
+) -> Calibration:
+    """Rank true parameters among posterior draws on n fresh simulations."""
+    watch("calibrating", 0, n)
+    fresh, _ = _usable(problem.simulate_bank(key_fresh, n))
+    truth = jax.device_get(jax.vmap(problem.prior.constrain)(jnp.asarray(fresh.theta)))
+    draws = posterior.sample_each(key_draws, fresh.x[:, 0], _N_RANK_DRAWS)
+    watch("calibrating", n, n)
+    return calibration(truth, draws)
+
+
+def infer(
+    observation: LightCurve,
+    *,
+    config: Config | None = None,
+    posterior: AmortisedPosterior | None = None,
+    cache: Path | None = None,
+    command: str = "",
+    watch: Watch = _unwatched,
+) -> tuple[Result, AmortisedPosterior]:
+    """Posterior of one observation's variability, by simulation-based inference.
+
+    Args:
+        observation: What was observed.
+        config: Settings; default `Config()`.
+        posterior: A trained posterior to answer with; default: one from the cache, or a new one.
+        cache: Folder of trained posteriors, found by the digest of their configuration; None: no cache.
+        command: The command that asked, for the record.
+        watch: Told of the progress.
+
+    Returns:
+        The result, and the trained posterior that gave it.
+
+    Raises:
+        InputError: If the observation cannot be used, or the posterior was trained for another kind.
+    """
+    config = config or Config()
+    start = time.perf_counter()
+    if posterior is not None:
+        problem = matching_problem(posterior, observation)
+        origin = "given"
+    else:
+        problem = make_problem(config.problem, observation, config.prior, **config.settings)
+    x_obs = observed_summary(problem, observation)
+    if posterior is None:
+        posterior, origin = _cached_or_trained(problem, config, cache, watch)
+    reference, record = _trust_records(posterior)
+
+    key_draws, key_predictive = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
+    draws, log_prob = posterior.sample_with_log_prob(key_draws, x_obs, config.n_draws)
+    some = {name: values[: config.n_predictive] for name, values in draws.items()}
+    predictive = problem.simulate_at(key_predictive, some)
+    predictive_x = np.asarray(jax.vmap(problem.summary)(jnp.asarray(predictive)))
+    usable = np.isfinite(predictive_x).all(axis=1)
+    among_prior = typicality(x_obs, reference)
+    among_posterior = typicality(x_obs, reference_summaries(predictive_x[usable]))
+    result = Result(
+        draws=draws,
+        log_prob=log_prob,
+        units=problem.units,
+        prior=problem.prior.texts,
+        observation=observation,
+        freq=problem.summary.bins.freq,
+        power_obs=np.exp(problem.summary.log_power(x_obs)),
+        x_obs=x_obs,
+        feature_names=problem.summary.names,
+        predictive_values=predictive,
+        predictive_power=np.exp(problem.summary.log_power(predictive_x)),
+        calibration=record,
+        typicality=among_prior,
+        predictive_typicality=among_posterior,
+        history=posterior.history,
+        warnings=doubts(
+            problem.prior,
+            draws,
+            record,
+            among_prior,
+            among_posterior,
+            posterior.provenance.get("invalid_fraction", 0.0),
+        ),
+        provenance={
+            "problem": problem.name,
+            "command": command,
+            "seed": config.seed,
+            "created": _now(),
+            "versions": versions(),
+            "config": config.model_dump(mode="json"),
+            "n_simulations": posterior.provenance.get("n_simulations"),
+            "network": origin,
+            "network_seconds": posterior.provenance.get("seconds"),
+            "seconds": {"in all": time.perf_counter() - start},
+        },
+    )
+    return result, posterior
+
+
+def write_result(result: Result, posterior: AmortisedPosterior, folder: Path, *, overwrite: bool = False) -> None:
+    """Write a result as a folder, whole or not at all.
+
+    It holds `posterior.nc` (ArviZ groups), `summary.csv`, `report.html`, `figures/` and `network/`.
+
+    Args:
+        result: The result.
+        posterior: The trained posterior that gave it.
+        folder: Folder to make.
+        overwrite: Replace a folder that is there.
+
+    Raises:
+        InputError: If the folder exists and is not to be replaced, or cannot be written.
+    """
+    with atomic_folder(folder, overwrite=overwrite) as work:
+        to_datatree(result).to_netcdf(work / "posterior.nc", engine="h5netcdf")
+        images = render_images(result)
+        write_figures(result, work / "figures", images)
+        write_report(result, work / "report.html", images)
+        write_summary_csv(result, work / "summary.csv")
+        save_posterior(posterior, work / "network")
+
+
+def observed_summary(problem: Problem, observation: LightCurve) -> np.ndarray:
+    """Summary of the observation, shape (n_features,).
+
+    Raises:
+        InputError: If it is not finite, as for a mean rate that is not positive.
+    """
+    x_obs = np.asarray(problem.summary(jnp.asarray(observation.values, jnp.float32)))
+    if not np.isfinite(x_obs).all():
+        raise InputError(
+            f"the light curve must have a positive mean and a variance to have a spectrum, got mean rate "
+            f"{observation.mean_rate:.4g} counts/s"
+        )
+    return x_obs
+
+
+def matching_problem(posterior: AmortisedPosterior, observation: LightCurve) -> Problem:
+    """The problem a posterior was trained for, made for this observation.
+
+    Raises:
+        InputError: If the observation was watched otherwise than those the network was trained on.
+    """
+    trained = posterior.signature
+    problem = make_problem(trained["problem"], observation, trained["prior"], **trained["settings"])
+    ours = problem.signature()
+    for name, value in trained["summary"].items():
+        if ours["summary"].get(name) != value:
+            raise InputError(
+                f"the network was trained for light curves with {name} {value}, this one has "
+                f"{ours['summary'].get(name)}; train anew (leave --network out)"
+            )
+    for name, value in trained["conditions"].items():
+        if not np.isclose(ours["conditions"].get(name, np.nan), value, rtol=_CONDITION_TOLERANCE, atol=1e-12):
+            raise InputError(
+                f"the network was trained for {name} = {value:.4g}, this light curve has "
+                f"{ours['conditions'].get(name, float('nan')):.4g}; train anew (leave --network out)"
+            )
+    return problem
+
+
+def default_cache() -> Path:
+    """Folder of trained networks: $EAGLERAY_CACHE, or eagleray in the user's cache folder."""
+    given = os.environ.get("EAGLERAY_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eagleray"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    names = ("eagleray", "jax", "flax", "optax", "numpyro", "numpy")
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
+
+
+def _cached_or_trained(
+    problem: Problem, config: Config, cache: Path | None, watch: Watch
+) -> tuple[AmortisedPosterior, str]:
+    """A trained posterior for this configuration, from the cache or new (and then cached)."""
+    if cache is None:
+        return train(problem, config=config, watch=watch), "trained for this observation"
+    digest = config_hash(problem.signature(), config.training_part(), {"eagleray": versions()["eagleray"]})
+    folder = cache / "networks" / digest
+    if folder.exists():
+        try:
+            return load_posterior(folder), f"from the cache ({digest})"
+        except InputError:
+            pass  # a damaged cache entry is made anew
+    posterior = train(problem, config=config, watch=watch)
+    save_posterior(posterior, folder, overwrite=True)
+    return posterior, "trained for this observation"
+
+
+def _trust_records(posterior: AmortisedPosterior) -> tuple[ReferenceSummaries, Calibration]:
+    """What the network knows of its own quality; refuse one that was never checked."""
+    if posterior.reference is None or posterior.calibration is None:
+        raise InputError("the network must have been checked on fresh simulations, got one that was not; train it anew")
+    return posterior.reference, posterior.calibration
+
+
+def _usable(bank: Bank) -> tuple[Bank, float]:
+    """The simulations whose summaries are finite, and the fraction that are not."""
+    valid = np.asarray(bank.valid)
+    if valid.mean() < 0.5:
+        raise InputError(
+            f"{(~valid).sum()} of {valid.size} simulations have no positive mean rate; raise the lower bound of the "
+            "prior of the rate, or use wider bins"
+        )
+    return jax.tree.map(lambda a: a[valid], bank), float(1 - valid.mean())
+
+
+def _now() -> str:
+    """Date and time in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
