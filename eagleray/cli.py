@@ -21,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 _messages = Console(stderr=True, highlight=False, soft_wrap=True)
+_INTERRUPTED = 130
 
 Observation = Annotated[
     Path, typer.Argument(help="Light curve (text, or FITS with a RATE table) or event list (FITS, or text with times).")
@@ -50,24 +51,29 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
+# Signals received. A handler's exception can be lost (raised inside a callback that ignores it), so that the work asks
+# here too.
+_received: list[int] = []
+
+
 def main() -> None:
     """Run the command; what the user can mend is one line and exit status 2."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    _received.clear()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _interrupt)
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
     except InputError as error:
-        _messages.print(f"eagleray: {error}", markup=False, style="red")
-        sys.exit(2)
+        status = _complain(str(error))
     except KeyboardInterrupt:
-        _messages.print("eagleray: interrupted; nothing was written", style="red")
-        sys.exit(130)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = _INTERRUPTED
     except Exception as error:
-        if not _is_usage_error(error):
+        if not hasattr(error, "format_message"):  # else it is the command-line parser's
             raise
-        _messages.print(f"eagleray: {error.format_message()}; see eagleray --help", markup=False, style="red")  # type: ignore[attr-defined]
-        sys.exit(2)
+        status = _complain(f"{error.format_message()}; see eagleray --help")  # type: ignore[attr-defined]
+    if status == _INTERRUPTED:
+        _messages.print("eagleray: interrupted; nothing was written", style="red")
+    sys.exit(status or 0)
 
 
 @app.command()
@@ -307,6 +313,8 @@ def _progress(quiet: bool) -> Iterator[Any]:
         tasks: dict[str, Any] = {}
 
         def watch(stage: str, done: int, total: int, remark: str = "") -> None:
+            if _received:
+                raise KeyboardInterrupt
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, remark="")
             bars.update(tasks[stage], completed=done, total=total)
@@ -317,10 +325,12 @@ def _progress(quiet: bool) -> Iterator[Any]:
 
 
 def _interrupt(signum: int, frame: Any) -> None:
-    """Treat SIGTERM as Ctrl-C, so that whatever is half-written is taken away."""
+    """Stop the work, so that whatever is half-written is taken away."""
+    _received.append(signum)
     raise KeyboardInterrupt
 
 
-def _is_usage_error(error: Exception) -> bool:
-    """Whether an exception is the command-line parser's own."""
-    return hasattr(error, "format_message")
+def _complain(message: str) -> int:
+    """Print one line, and return the exit status of bad input."""
+    _messages.print(f"eagleray: {message}", markup=False, style="red")
+    return 2

@@ -54,6 +54,22 @@ class Prior:
         """Parameter names, in the order of the vector form."""
         return tuple(self.texts)
 
+    def family(self, name: str) -> str:
+        """Family of one parameter's prior, a key of `FAMILIES`."""
+        return _split(self.texts[name])[0]
+
+    def lower_end(self, name: str) -> float:
+        """Lower end of the support of one parameter; -inf if it has none."""
+        family, numbers = _split(self.texts[name])
+        if family == "lognormal":
+            return 0.0
+        return dict(zip(FAMILIES[family], numbers, strict=True)).get("low", -math.inf)
+
+    def upper_end(self, name: str) -> float:
+        """Upper end of the support of one parameter; inf if it has none."""
+        family, numbers = _split(self.texts[name])
+        return dict(zip(FAMILIES[family], numbers, strict=True)).get("high", math.inf)
+
     def sample(self, key: Key) -> dict[str, Float[Array, ""]]:
         """Draw one set of parameters."""
         keys = jax.random.split(key, len(self.names))
@@ -109,6 +125,12 @@ def parse(name: str, text: str) -> tuple[str, dist.Distribution]:
     _check_order(name, family, values)
     standard = f"{family}({', '.join(f'{number:.9g}' for number in numbers)})"
     return standard, _distribution(family, values)
+
+
+def _split(text: str) -> tuple[str, list[float]]:
+    """Family and numbers of a prior in its standard form."""
+    family, _, arguments = text.rstrip(")").partition("(")
+    return family, [float(part) for part in arguments.split(",")]
 
 
 def _check_order(name: str, family: str, values: Mapping[str, float]) -> None:

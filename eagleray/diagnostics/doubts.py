@@ -65,10 +65,9 @@ def prior_edges(prior: Prior, draws: Mapping[str, NDArray[np.floating]]) -> list
     """Parameters whose posterior piles up at an end of a bounded prior: (name, fraction of draws there, which end)."""
     found = []
     for name, values in draws.items():
-        family = prior.texts[name].split("(")[0]
+        family, low, high = prior.family(name), prior.lower_end(name), prior.upper_end(name)
         if family not in ("uniform", "loguniform"):
             continue
-        low, high = (float(part) for part in prior.texts[name].split("(")[1].rstrip(")").split(","))
         scaled = np.log(values) if family == "loguniform" else values
         low, high = (np.log(low), np.log(high)) if family == "loguniform" else (low, high)
         position = (scaled - low) / (high - low)

@@ -17,8 +17,10 @@ RANK_P_VALUE = 0.01
 """Below this, after allowing for the number of parameters, ranks are taken not to be uniform."""
 CAUTION_P_VALUE, FAILURE_P_VALUE = 0.05, 0.01
 """Of typicality: below the first, look twice; below the second, the check fails."""
-SETTLED_LOSS = 0.02
+SETTLED_LOSS = 0.1
 """Fall of the validation loss [nats] over the last tenth of the epochs, below which training had settled."""
+MEMORY_LOSS = 0.3
+"""Validation loss less training loss [nats], above which the network learnt its simulations by heart."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,31 +110,33 @@ def judge_predictive(typicality: Typicality) -> Verdict:
 
 
 def judge_training(history: TrainingHistory) -> Verdict:
-    """Judge whether training had settled when it ended.
+    """Judge whether training had settled when it ended, and learnt the problem rather than the simulations by heart.
 
     Args:
         history: Losses of each epoch [nats per simulation].
 
     Returns:
-        "passed" if the validation loss fell by less than 0.02 over the last tenth of the epochs, else "caution".
+        "passed" if the validation loss fell by less than 0.1 over the last tenth of the epochs and lies less than 0.3
+        above the training loss; "failed" if it is not finite; else "caution".
     """
     title = "Had the network finished learning?"
     n = len(history.validation_loss)
     if n == 0:
         return Verdict(title=title, state="not checked", sentence="The network carries no training record.")
-    best = history.validation_loss[min(max(history.best_epoch, 0), n - 1)]
+    kept = min(max(history.best_epoch, 0), n - 1)
+    best, gap = history.validation_loss[kept], history.validation_loss[kept] - history.train_loss[kept]
     n_last = max(1, n // 10)
-    earlier = min(history.validation_loss[:-n_last], default=math.inf)
-    settled = earlier - best < SETTLED_LOSS
+    settled = min(history.validation_loss[:-n_last], default=math.inf) - best < SETTLED_LOSS
     sentence = (
         f"Training ran for {n} epoch{'s' if n > 1 else ''} in {history.seconds:.0f} s; the weights kept are those of "
-        f"epoch {history.best_epoch} (counted from 0), with the lowest loss on simulations held back from training, "
-        f"{best:.3f} nats per simulation. ".replace("-", "−")
+        f"epoch {history.best_epoch + 1}, with the lowest loss on simulations held back from training, {best:.3f} nats "
+        f"per simulation, {gap:.3f} above the loss on those trained on.".replace("-", "−")
     )
-    sentence += f"Over the last {n_last} epoch{'s' if n_last > 1 else ''} that loss " + (
-        "no longer fell." if settled else "still fell: longer training might do better."
-    )
-    state: State = "failed" if not math.isfinite(best) else "passed" if settled else "caution"
+    if not settled:
+        sentence += " The loss was still falling at the end: longer training might do better."
+    if not gap < MEMORY_LOSS:
+        sentence += " So large a gap means that the network learnt simulations by heart: more of them would do better."
+    state: State = "failed" if not math.isfinite(best) else "passed" if settled and gap < MEMORY_LOSS else "caution"
     return Verdict(title=title, state=state, sentence=sentence)
 
 

@@ -51,14 +51,13 @@ def make_light_curve(
         notes: What was done to the data.
 
     Returns:
-        The light curve, in JAX's default float type.
+        The light curve, on the host in float64.
     """
     exposure = np.asarray(exposure, np.float64)
     watched = exposure > 0
 
     def masked(array: ArrayLike) -> NDArray[np.float64]:
-        with np.errstate(over="ignore"):  # what does not fit float32 becomes inf, for the reader to refuse
-            return np.where(watched, np.asarray(array, np.float64), 0.0)
+        return np.where(watched, np.asarray(array, np.float64), 0.0)
 
     return LightCurve(
         values=masked(values),

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from eagleray.errors import InputError
-from eagleray.priors import Prior
-from eagleray.problems.priors import complete_prior
+from eagleray.problems.priors import problem_prior
 from eagleray.problems.problem import Problem
 from eagleray.records import Key, LightCurve, Theta
 from eagleray.simulators.lognormal import log_normal_rate
@@ -65,7 +64,9 @@ def make(
         McHardy et al. (2004), MNRAS 348, 783; Uttley, McHardy & Vaughan (2005), MNRAS 359, 345; Emmanoulopoulos,
         McHardy & Papadakis (2013), MNRAS 433, 907.
     """
-    priors = Prior(complete_prior("bending_power_law", default_prior(observation), prior))
+    priors = problem_prior(
+        "bending_power_law", default_prior(observation), prior, positive=("bend_freq", "rms", "rate")
+    )
     grid = observation.grid
     if not red_noise >= 1:
         raise InputError(f"red_noise must be at least 1, got {red_noise!r}")

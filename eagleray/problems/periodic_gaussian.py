@@ -9,8 +9,7 @@ from jaxtyping import Array, Float
 
 from eagleray.errors import InputError
 from eagleray.likelihoods.whittle import whittle
-from eagleray.priors import Prior
-from eagleray.problems.priors import complete_prior
+from eagleray.problems.priors import problem_prior
 from eagleray.problems.problem import Problem
 from eagleray.records import Key, LightCurve, Theta
 from eagleray.simulators.shapes import power_law
@@ -49,7 +48,7 @@ def make(observation: LightCurve, prior: Mapping[str, str] | None = None, *, reb
     Raises:
         InputError: If a prior names no parameter, or the observation has gaps or background.
     """
-    priors = Prior(complete_prior("periodic_gaussian", default_prior(observation), prior))
+    priors = problem_prior("periodic_gaussian", default_prior(observation), prior, positive=("rms", "noise"))
     if np.any(np.asarray(observation.exposure) != 1) or np.any(np.asarray(observation.background) != 0):
         raise InputError("periodic_gaussian needs a light curve without gaps and background; use bending_power_law")
     grid = observation.grid

@@ -5,6 +5,8 @@ Throughout eagleray a model spectrum is one-sided and given at the positive Four
 2 dt |F|^2 / n has it as expectation at every frequency.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,8 @@ def long_length(n_bins: int, red_noise: float) -> int:
     """
     if not red_noise >= 1:
         raise ValueError(f"red_noise must be at least 1, got {red_noise!r}")
-    return next_fast_len(int(np.ceil(n_bins * red_noise)), real=True)
+    fast: Any = next_fast_len(int(np.ceil(n_bins * red_noise)), real=True)  # SciPy's hint says None
+    return fast
 
 
 def process_variance(power: Float[Array, " n_freq"], n: int, dt: float) -> Float[Array, ""]:

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from eagleray.errors import InputError
 from eagleray.records import AnyArray, LightCurve, TimeGrid, ValueKind
 from eagleray.summaries.rebin import LogBins, log_bins
 from eagleray.summaries.spectra import positive_frequencies, power_spectrum
 
 MIN_BINS = 8
-"""Fewest time bins from which a spectrum with a shape can be had."""
+"""Fewest exposed time bins from which a spectrum with a shape can be had."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +42,22 @@ class SpectralSummary:
 
     @classmethod
     def of(cls, observation: LightCurve, *, rebin: float) -> "SpectralSummary":
-        """The summary that fits light curves watched as this one was."""
+        """The summary that fits light curves watched as this one was.
+
+        Args:
+            observation: Gives bins, exposure, background and kind.
+            rebin: Growth of the frequency bins.
+
+        Raises:
+            InputError: If fewer than `MIN_BINS` bins were watched, or `rebin` is negative.
+        """
+        if observation.n_exposed < MIN_BINS:
+            raise InputError(
+                f"the light curve must have at least {MIN_BINS} exposed bins, got {observation.n_exposed}; use a "
+                "smaller dt or a longer observation"
+            )
+        if not rebin >= 0:
+            raise InputError(f"rebin must be at least 0, got {rebin!r}")
         return cls(
             grid=observation.grid,
             kind=observation.kind,

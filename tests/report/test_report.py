@@ -417,7 +417,10 @@ def test_verdicts_follow_the_numbers(result):
     assert smallest.state == "failed"
     assert "none had a summary at least as far" in smallest.sentence
     assert judge_training(result.history).state == "passed"
-    assert judge_training(dataclasses.replace(result.history, best_epoch=29)).state == "caution"
+    falling = TrainingHistory(train_loss=(3.0, 2.0, 1.0), validation_loss=(3.0, 2.0, 1.2), best_epoch=2, seconds=1.0)
+    assert judge_training(falling).state == "caution"
+    by_heart = TrainingHistory(train_loss=(3.0, 2.0, 1.0), validation_loss=(3.0, 2.4, 2.4), best_epoch=2, seconds=1.0)
+    assert "by heart" in judge_training(by_heart).sentence
 
 
 def test_binomial_interval_holds_its_probability():

@@ -1,0 +1,5 @@
+"""`python -m eagleray`: the command."""
+
+from eagleray.cli import main
+
+main()
