@@ -1,5 +1,6 @@
 """Settings of a run, validated: from TOML, from the command line, or from keyword arguments."""
 
+import dataclasses
 import hashlib
 import json
 import tomllib
@@ -64,9 +65,17 @@ def make_config(*layers: Mapping[str, Any]) -> Config:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
         if first["type"] == "extra_forbidden" or first["type"] == "unexpected_keyword_argument":
-            raise InputError(f"{where} is no setting; known settings: {', '.join(Config.model_fields)}") from error
+            raise InputError(f"{where} is no setting; known here: {', '.join(_siblings(first['loc']))}") from error
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{where}: {message}, got {first.get('input')!r}") from error
+
+
+def _siblings(place: tuple[int | str, ...]) -> list[str]:
+    """Settings that are known where an unknown one was found."""
+    parent = Config.model_fields.get(str(place[0])) if len(place) > 1 else None
+    if parent is None or not dataclasses.is_dataclass(parent.annotation):
+        return list(Config.model_fields)
+    return [field.name for field in dataclasses.fields(parent.annotation)]
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         InputError: If `target` exists and is not to be replaced, or cannot be written.
     """
-    target = Path(os.path.abspath(target))
+    target = Path(target).resolve()
     check_target(target, overwrite=overwrite)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -36,15 +36,25 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         work.chmod(0o755)  # mkdtemp makes it private
         yield work
-        if target.exists():
-            retired = work.with_suffix(".replaced")
-            target.rename(retired)
-            work.rename(target)
-            shutil.rmtree(retired)
-        else:
-            work.rename(target)
+        check_target(target, overwrite=overwrite)  # another run may have made it meanwhile
+        _put_in_place(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _put_in_place(work: Path, target: Path) -> None:
+    """Rename `work` to `target`; what was there comes back if that fails."""
+    if not target.exists():
+        work.rename(target)
+        return
+    retired = work.with_suffix(".replaced")
+    target.rename(retired)
+    try:
+        work.rename(target)
+    except BaseException:
+        retired.rename(target)
+        raise
+    shutil.rmtree(retired)
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.distributions.transforms import AffineTransform, ComposeTransform, Transform, biject_to
@@ -73,7 +74,14 @@ class Prior:
     def sample(self, key: Key) -> dict[str, Float[Array, ""]]:
         """Draw one set of parameters."""
         keys = jax.random.split(key, len(self.names))
-        return {name: d.sample(k) for (name, d), k in zip(self._distributions.items(), keys, strict=True)}
+        draws = {name: d.sample(k) for (name, d), k in zip(self._distributions.items(), keys, strict=True)}
+        # In float32 a draw can round to an end of its support, which has no place on the real line.
+        return {name: jnp.clip(draw, *self._inside(name, draw.dtype)) for name, draw in draws.items()}
+
+    def _inside(self, name: str, dtype: Any) -> tuple[Any, Any]:
+        """The smallest and largest numbers inside the support of one parameter."""
+        low, high = np.asarray([self.lower_end(name), self.upper_end(name)], dtype)
+        return np.nextafter(low, np.asarray(np.inf, dtype)), np.nextafter(high, np.asarray(-np.inf, dtype))
 
     def log_prob(self, theta: Theta) -> Float[Array, ""]:
         """Log prior density in physical units; -inf outside the support."""
@@ -134,13 +142,17 @@ def _split(text: str) -> tuple[str, list[float]]:
 
 
 def _check_order(name: str, family: str, values: Mapping[str, float]) -> None:
-    """Refuse numbers that make no distribution."""
-    if "low" in values and not values["low"] < values["high"]:
+    """Refuse numbers that make no distribution, or none in the single precision in which it is sampled."""
+    low, high = values.get("low", -math.inf), values.get("high", math.inf)
+    if not low < high:
+        raise InputError(f"the prior of {name} must have low < high, got low={low:g}, high={high:g}")
+    if math.isfinite(high - low) and not np.spacing(np.float32(max(abs(low), abs(high)))) < 1e-3 * (high - low):
         raise InputError(
-            f"the prior of {name} must have low < high, got low={values['low']:g}, high={values['high']:g}"
+            f"the prior of {name} must be wider than the rounding of single precision, got low={low:.9g}, "
+            f"high={high:.9g}; count from an offset"
         )
-    if family == "loguniform" and not values["low"] > 0:
-        raise InputError(f"the prior of {name} must have low > 0 to be log-uniform, got low={values['low']:g}")
+    if family == "loguniform" and not low > np.finfo(np.float32).tiny:
+        raise InputError(f"the prior of {name} must have low > 0 (1.2e-38) to be log-uniform, got low={low:g}")
     for spread in ("sd", "log_sd"):
         if spread in values and not values[spread] > 0:
             raise InputError(f"the prior of {name} must have {spread} > 0, got {values[spread]:g}")

@@ -52,8 +52,8 @@ def calibration(truth: Mapping[str, NDArray[np.floating]], draws: Mapping[str, N
 
 def _uniformity(ranks: NDArray[np.int64], n_draws: int) -> float:
     """Chi-squared p-value of ranks against the uniform, in at most 20 bins of at least 10 expected ranks."""
-    n_bins = int(np.clip(ranks.size // 10, 2, 20))
+    n_bins = int(np.clip(ranks.size // 10, 2, min(20, n_draws + 1)))
     edges = np.linspace(-0.5, n_draws + 0.5, n_bins + 1)
-    cells = np.floor(edges[1:]) - np.floor(edges[:-1])  # whole ranks in each bin
+    cells, _ = np.histogram(np.arange(n_draws + 1), edges)  # whole ranks in each bin
     observed, _ = np.histogram(ranks, edges)
     return float(stats.chisquare(observed, cells / cells.sum() * ranks.size).pvalue)

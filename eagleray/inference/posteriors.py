@@ -128,6 +128,7 @@ class AmortisedPosterior:
             x_obs: (n_features,) the observation's summary.
         """
         position = self.prior.unconstrain(theta)
+        inside = jnp.isfinite(self.prior.log_prob(theta)) & jnp.isfinite(position).all()
+        position = jnp.where(inside, position, 0.0)
         density = self._position_log_prob(self._state, position, jnp.asarray(x_obs)) - self.prior.log_det(position)
-        inside = jnp.isfinite(self.prior.log_prob(theta))
         return jnp.where(inside, density, -jnp.inf)

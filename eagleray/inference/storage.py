@@ -80,7 +80,7 @@ def load_posterior(folder: Path) -> AmortisedPosterior:
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights)):
             raise ValueError("weights are not finite")
         nnx.replace_by_pure_dict(state, weights)
-        with np.load(folder / _TRUST, allow_pickle=False) as trust:
+        with (folder / _TRUST).open("rb") as file, np.load(file, allow_pickle=False) as trust:
             calibration_arrays = {name: trust[name] for name in _CALIBRATION_ARRAYS}
             reference = ReferenceSummaries(**{name: trust[name] for name in _REFERENCE_ARRAYS})
         history = TrainingHistory(**{k: _tuple(v) for k, v in record["history"].items()})

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import arviz_base
 import numpy as np
 import xarray as xr
 
@@ -21,6 +20,8 @@ def to_datatree(result: Result) -> xr.DataTree:
     Args:
         result: A finished inference.
     """
+    import arviz_base  # it brings matplotlib along where that is installed
+
     observation = result.observation
     time = observation.grid.times + observation.start
     coords = {"time": time, "freq": result.freq, "feature": list(result.feature_names)}

@@ -61,7 +61,7 @@ class TrainingError(RuntimeError):
 def split_validation(data: Any, key: Key, fraction: float) -> tuple[Any, Any]:
     """Set a random fraction of the data aside: (training, validation), along the leading axis of every leaf."""
     n = jax.tree.leaves(data)[0].shape[0]
-    n_validation = max(1, round(fraction * n))
+    n_validation = min(n - 1, max(1, round(fraction * n)))
     order = np.asarray(jax.random.permutation(key, n))
     held, kept = order[:n_validation], order[n_validation:]
     return jax.tree.map(lambda a: a[kept], data), jax.tree.map(lambda a: a[held], data)

@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+
 from eagleray.networks.estimators import FlowEstimator, FlowSettings
 from eagleray.networks.flows import SplineCouplingFlow
 from eagleray.networks.splines import n_spline_parameters, spline_forward, spline_inverse
-from flax import nnx
 
 SMALL = FlowSettings(embedding=(16,), n_embedded=4, n_layers=3, hidden=(16,), n_bins=5)
 

@@ -16,12 +16,12 @@ import pytest
 from rich.console import Console
 
 from eagleray import report
+from eagleray.diagnostics.verdicts import judge_calibration, judge_predictive, judge_training, judge_typicality
 from eagleray.records import Calibration, LightCurve, Result, TimeGrid, TrainingHistory, Typicality
 from eagleray.report.drawing import binomial_interval, geometric_edges, quantile_bands, to_png
 from eagleray.report.light_curve import rates, view_of
 from eagleray.report.markup import as_toml
 from eagleray.report.tables import format_row
-from eagleray.diagnostics.verdicts import judge_calibration, judge_predictive, judge_training, judge_typicality
 
 DATA = pathlib.Path(__file__).parents[2] / "examples" / "data" / "ngc4051_xmm.txt"
 PRIORS = {

@@ -50,11 +50,10 @@ class RateErrors:
     slope: Float[AnyArray, ""]
     scale: Float[AnyArray, " n_bins"]
 
-    def typical(self) -> dict[str, float]:
-        """Floor and slope of a typical bin (host), for telling whether two files have like errors."""
+    def variance_per_rate(self, rate: float) -> float:
+        """Variance over rate of a typical bin at some rate [counts/s] (host), the same for files with like errors."""
         scale = np.asarray(self.scale)
-        median = float(np.median(scale[scale > 0]))
-        return {"error_floor": float(self.floor) * median, "error_slope": float(self.slope) * median}
+        return float(np.median(scale[scale > 0])) * (float(self.floor) / rate + float(self.slope))
 
 
 def fit_rate_errors(

@@ -110,7 +110,7 @@ def test_error_fit_recovers_floor_and_slope():
     errors = fit_rate_errors(rate, error, exposure)
     np.testing.assert_allclose([errors.floor, errors.slope], [0.04, 0.01], rtol=1e-5)
     np.testing.assert_allclose(errors.scale, exposure, rtol=1e-5)
-    np.testing.assert_allclose(list(errors.typical().values()), [0.04, 0.01], rtol=1e-5)
+    assert errors.variance_per_rate(4.0) == pytest.approx(0.02, rel=1e-5)
 
 
 def test_simulated_scatter_equals_the_stated_errors(make_rates):

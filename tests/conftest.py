@@ -1,0 +1,78 @@
+"""Fixtures that several rooms' tests share."""
+
+import contextlib
+
+import jax
+import numpy as np
+import pytest
+
+from eagleray.records import LightCurve, TimeGrid
+
+
+@pytest.fixture
+def strict():
+    """JAX at its strictest: no silent rank or dtype promotion, no key used twice."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.numpy_rank_promotion("raise"))
+        stack.enter_context(jax.numpy_dtype_promotion("strict"))
+        stack.enter_context(jax.debug_key_reuse(True))
+        yield
+
+
+def _red_rate(rng: np.random.Generator, n: int, mean: float) -> np.ndarray:
+    """A log-normal rate with a memory of about ten bins."""
+    log_rate, value = np.empty(n), 0.0
+    for i in range(n):
+        value = 0.9 * value + 0.1 * rng.normal()
+        log_rate[i] = value
+    return mean * np.exp(log_rate)
+
+
+@pytest.fixture
+def make_rates():
+    """A maker of light curves of rates with errors, 200 bins of 100 s by default."""
+
+    def make(*, n_bins=200, dt=100.0, mean=5.0, error_scale=1.0, gap=slice(0), seed=0) -> LightCurve:
+        rng = np.random.default_rng(seed)
+        rate = _red_rate(rng, n_bins, mean)
+        sigma = error_scale * np.sqrt(0.01 + rate / dt)
+        values = rate + sigma * rng.normal(size=n_bins)
+        error = error_scale * np.sqrt(0.01 + np.maximum(values, 0.0) / dt)
+        exposure = np.ones(n_bins)
+        exposure[gap], values[gap], error[gap] = 0.0, 0.0, 0.0
+        return LightCurve(
+            values=values,
+            exposure=exposure,
+            background=np.zeros(n_bins),
+            error=error,
+            grid=TimeGrid(n_bins=n_bins, dt=dt),
+            kind="rate",
+            start=1e8,
+            source="made up",
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_counts():
+    """A maker of light curves of Poisson counts with a gap and background, 200 bins of 2 s by default."""
+
+    def make(*, n_bins=200, dt=2.0, mean=5.0, background=1.5, gap=slice(60, 90), seed=0) -> LightCurve:
+        rng = np.random.default_rng(seed)
+        exposure = np.ones(n_bins)
+        exposure[gap] = 0.0
+        expected_background = background * exposure
+        counts = rng.poisson(_red_rate(rng, n_bins, mean) * exposure * dt + expected_background)
+        return LightCurve(
+            values=counts.astype(np.float64),
+            exposure=exposure,
+            background=expected_background,
+            error=None,
+            grid=TimeGrid(n_bins=n_bins, dt=dt),
+            kind="counts",
+            source="made up",
+            notes=("a note",),
+        )
+
+    return make

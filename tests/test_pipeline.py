@@ -1,0 +1,196 @@
+"""From an observation to a folder with its answer, with tiny settings."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+from eagleray.config import make_config
+from eagleray.errors import InputError
+from eagleray.inference.storage import load_posterior
+from eagleray.pipeline import default_cache, infer, matching_problem, observed_summary, simulate, train, write_result
+from eagleray.problems import make_problem
+
+TINY = {
+    "n_simulations": 400,
+    "n_calibration": 50,
+    "n_draws": 200,
+    "n_predictive": 50,
+    "settings": {"red_noise": 2.0, "rebin": 0.3},
+    "training": {"max_epochs": 2},
+    "network": {"embedding": [8], "n_embedded": 4, "n_layers": 2, "hidden": [8], "n_bins": 2},
+}
+
+
+class Stages(list):
+    """A watch that remembers what it was told."""
+
+    def __call__(self, stage, done, total, remark=""):
+        self.append(stage)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def observation(make_rates):
+    return make_rates()
+
+
+_ANSWERS = {}
+
+
+@pytest.fixture
+def answer(observation, cache):
+    """One inference, trained once for all tests here: (result, posterior, stages)."""
+    if not _ANSWERS:
+        stages = Stages()
+        _ANSWERS["first"] = (*infer(observation, config=make_config(TINY), cache=cache, watch=stages), stages)
+    return _ANSWERS["first"]
+
+
+def test_result_is_whole(answer, observation):
+    result, posterior, stages = answer
+    assert list(result.draws) == ["slope_low", "slope_high", "bend_freq", "rms", "rate"]
+    assert all(values.shape == (200,) and np.isfinite(values).all() for values in result.draws.values())
+    assert result.predictive_values.shape == (50, 200)
+    assert result.predictive_power.shape == (50, result.freq.size) == (50, result.power_obs.size)
+    assert result.x_obs.shape == (len(result.feature_names),)
+    assert len(result.history.train_loss) == 2
+    assert result.calibration.ranks.shape == (50, 5)
+    assert result.observation is observation
+    assert result.provenance["network"] == "trained for this observation"
+    assert result.provenance["config"]["n_simulations"] == 400
+    assert list(dict.fromkeys(stages)) == ["simulating", "training", "calibrating"]
+    assert posterior.provenance["n_simulations"] == 400
+    theta = {name: values[0] for name, values in result.draws.items()}
+    np.testing.assert_allclose(posterior.log_prob(theta, result.x_obs), result.log_prob[0], atol=0.02)
+
+
+def test_cached_network_answers_without_training(answer, observation, cache):
+    stages = Stages()
+    again, _ = infer(observation, config=make_config(TINY), cache=cache, watch=stages)
+    assert "training" not in stages
+    assert "simulating" not in stages
+    assert again.provenance["network"].startswith("from the cache")
+    for name, values in answer[0].draws.items():
+        np.testing.assert_array_equal(again.draws[name], values)
+    np.testing.assert_array_equal(again.predictive_values, answer[0].predictive_values)
+    assert again.warnings == answer[0].warnings
+
+
+def test_same_seed_same_answer_and_a_bank_changes_nothing(answer, observation):
+    config = make_config(TINY)
+    problem = make_problem(config.problem, observation, config.prior, **config.settings)
+    bank = simulate(problem, n=400)
+    posterior = train(problem, config=config, bank=bank)
+    again, _ = infer(observation, config=config, posterior=posterior)
+    for name, values in answer[0].draws.items():
+        np.testing.assert_array_equal(again.draws[name], values)
+    other, _ = infer(observation, config=make_config(TINY, {"seed": 1}), posterior=posterior)
+    assert (other.draws["rms"] != again.draws["rms"]).any()
+
+
+def test_a_damaged_cache_entry_is_made_anew(answer, observation, cache, monkeypatch):
+    made = []
+
+    def train_nothing(problem, *, config, watch):
+        made.append(problem.name)
+        return answer[1]
+
+    monkeypatch.setattr("eagleray.pipeline.train", train_nothing)
+    (entry,) = (cache / "networks").iterdir()
+    (entry / "posterior.json").write_text("{")
+    infer(observation, config=make_config(TINY), cache=cache)
+    assert made == ["bending_power_law"]
+    assert load_posterior(entry).names == answer[1].names
+    assert [p.name for p in (cache / "networks").iterdir()] == [entry.name]
+
+
+def test_a_network_serves_only_light_curves_watched_alike(answer, make_rates, make_counts):
+    posterior = answer[1]
+    for like in (make_rates(seed=1), make_rates(mean=6.0)):
+        assert matching_problem(posterior, like).prior.texts == posterior.prior.texts
+    for other, name in (
+        (make_rates(dt=50.0), "dt"),
+        (make_rates(n_bins=201), "n_bins"),
+        (make_rates(gap=slice(5, 9)), "exposure"),
+        (make_rates(error_scale=2.0), "variance_per_rate"),
+        (make_counts(dt=100.0), "kind"),
+    ):
+        with pytest.raises(InputError, match=rf"the network was trained for .*{name} .*train anew"):
+            matching_problem(posterior, other)
+
+
+def test_given_network_must_have_been_checked(answer, observation):
+    bare = dataclasses.make_dataclass("Bare", ["signature", "reference", "calibration"])
+    with pytest.raises(InputError, match="must have been checked on fresh simulations"):
+        infer(observation, config=make_config(TINY), posterior=bare(answer[1].signature, None, None))
+
+
+def test_light_curves_without_a_spectrum_are_refused(answer, observation):
+    problem = matching_problem(answer[1], observation)
+    dark = dataclasses.replace(observation, values=-np.ones(200))
+    with pytest.raises(InputError, match="must have a positive mean and a variance.*got mean rate -1 counts/s"):
+        observed_summary(problem, dark)
+
+
+def test_simulations_without_a_summary_are_too_many(make_counts):
+    faint = make_counts(mean=1e-4, background=3.0)
+    config = make_config(TINY, {"prior": {"rate": "loguniform(1e-9, 2e-9)"}})
+    problem = make_problem(config.problem, make_counts(), config.prior, **config.settings)
+    assert faint.grid == problem.summary.grid
+    with pytest.raises(InputError, match="simulations have no positive mean rate; raise the lower bound"):
+        train(problem, config=make_config(TINY, {"n_simulations": 100}))
+
+
+def test_folder_holds_everything_and_nothing_else(answer, tmp_path):
+    result, posterior, _ = answer
+    folder = tmp_path / "out"
+    write_result(result, posterior, folder)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert {p.name for p in folder.iterdir()} == {"posterior.nc", "summary.csv", "report.html", "figures", "network"}
+    assert any((folder / "figures").iterdir())
+    tree = xr.load_datatree(folder / "posterior.nc", engine="h5netcdf")
+    np.testing.assert_array_equal(tree["posterior"]["rms"].values[0], result.draws["rms"])
+    loaded = load_posterior(folder / "network")
+    draws = loaded.sample(jax.random.key(5), result.x_obs, 50)
+    np.testing.assert_array_equal(draws["rms"], posterior.sample(jax.random.key(5), result.x_obs, 50)["rms"])
+
+
+def test_existing_folders_are_kept_or_replaced_whole(answer, tmp_path, monkeypatch):
+    result, posterior, _ = answer
+    for name in ("render_images", "write_figures", "write_report"):  # figures were drawn above
+        monkeypatch.setattr(f"eagleray.pipeline.{name}", lambda *args: {})
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="exists"):
+        write_result(result, posterior, folder)
+    assert [p.name for p in folder.iterdir()] == ["mine.txt"]
+
+    def fail(*args):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("eagleray.pipeline.write_summary_csv", fail)
+        with pytest.raises(OSError, match="disk full"):
+            write_result(result, posterior, folder, overwrite=True)
+    assert [p.name for p in folder.iterdir()] == ["mine.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    write_result(result, posterior, folder, overwrite=True)
+    assert not (folder / "mine.txt").exists()
+    assert (folder / "posterior.nc").is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_default_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("EAGLERAY_CACHE", str(tmp_path))
+    assert default_cache() == tmp_path
+    monkeypatch.delenv("EAGLERAY_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "eagleray"
