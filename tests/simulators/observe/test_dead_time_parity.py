@@ -7,8 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from stingray import filters
+from stingray.deadtime.model import r_det, r_in
 
-from eagleray.simulators.observe.dead_time import detector_mask, non_paralyzable_mask, paralyzable_mask
+from eagleray.simulators.observe.dead_time import (
+    detector_mask,
+    incident_rate,
+    non_paralyzable_mask,
+    non_paralyzable_rate,
+    paralyzable_mask,
+)
 from eagleray.simulators.observe.events import merge_events, padding_time
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -131,3 +138,10 @@ def test_vmap_over_either_axis_matches_stingray():
         columns = jax.jit(jax.vmap(lambda times: non_paralyzable_mask(times, TAU), 1, 1))(batch.T)
     np.testing.assert_array_equal(rows, theirs)
     np.testing.assert_array_equal(columns, theirs.T)
+
+
+def test_mean_rates_match_stingray():
+    rates = np.array([1.0, 50.0, 300.0, 2000.0], np.float32)
+    np.testing.assert_allclose(non_paralyzable_rate(jnp.asarray(rates), TAU), r_det(TAU, rates), rtol=1e-6)
+    recorded = np.array([1.0, 50.0, 300.0], np.float32)
+    np.testing.assert_allclose(incident_rate(jnp.asarray(recorded), TAU), r_in(TAU, recorded), rtol=1e-5)
