@@ -91,9 +91,10 @@ def train(
     bank, invalid_fraction = _usable(bank)
     seconds["simulating"] = time.perf_counter() - start
 
-    training, validation = split_validation((bank.theta, bank.x), key_split, config.training.validation_fraction)
+    data = (bank.theta, bank.x, bank.valid)
+    training, validation = split_validation(data, key_split, config.training.validation_fraction)
     network = FlowEstimator(bank.theta.shape[-1], bank.x.shape[-1], config.network, rngs=nnx.Rngs(key_weights))
-    network.learn_scales(training[0], training[1].reshape(-1, bank.x.shape[-1]))
+    network.learn_scales(training[0], training[1][training[2]])
     graphdef, params, constants = nnx.split(network, nnx.Param, ...)
     params, history = fit(
         posterior_loss(graphdef, constants),
@@ -121,7 +122,7 @@ def train(
         },
     )
     start = time.perf_counter()
-    posterior.reference = reference_summaries(np.asarray(bank.x[:_N_REFERENCE, 0]))
+    posterior.reference = reference_summaries(np.asarray(bank.x[:, 0])[np.asarray(bank.valid[:, 0])][:_N_REFERENCE])
     posterior.calibration = calibrate(posterior, problem, key_fresh, key_draws, n=config.n_calibration, watch=watch)
     seconds["calibrating"] = time.perf_counter() - start
     posterior.provenance["seconds"] = seconds
@@ -139,9 +140,10 @@ def calibrate(
 ) -> Calibration:
     """Rank true parameters among posterior draws on n fresh simulations."""
     watch("calibrating", 0, n)
-    fresh, _ = _usable(problem.simulate_bank(key_fresh, n))
-    truth = jax.device_get(jax.vmap(problem.prior.constrain)(jnp.asarray(fresh.theta)))
-    draws = posterior.sample_each(key_draws, fresh.x[:, 0], _N_RANK_DRAWS)
+    fresh = problem.simulate_bank(key_fresh, n)
+    valid = np.asarray(fresh.valid[:, 0])
+    truth = jax.device_get(jax.vmap(problem.prior.constrain)(jnp.asarray(fresh.theta[valid])))
+    draws = posterior.sample_each(key_draws, fresh.x[valid, 0], _N_RANK_DRAWS)
     watch("calibrating", n, n)
     return calibration(truth, draws)
 
@@ -333,14 +335,14 @@ def _trust_records(posterior: AmortisedPosterior) -> tuple[ReferenceSummaries, C
 
 
 def _usable(bank: Bank) -> tuple[Bank, float]:
-    """The simulations whose summaries are finite, and the fraction that are not."""
+    """The parameter sets with a finite summary at all, and the fraction of summaries that are not finite."""
     valid = np.asarray(bank.valid)
     if valid.mean() < 0.5:
         raise InputError(
             f"{(~valid).sum()} of {valid.size} simulations have no positive mean rate; raise the lower bound of the "
             "prior of the rate, or use wider bins"
         )
-    return jax.tree.map(lambda a: a[valid], bank), float(1 - valid.mean())
+    return jax.tree.map(lambda a: a[valid.any(axis=1)], bank), float(1 - valid.mean())
 
 
 def _now() -> str:

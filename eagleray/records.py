@@ -129,12 +129,13 @@ class Bank:
     Attributes:
         theta: (n, n_theta) parameters in the prior's unconstrained space.
         x: (n, n_views, n_features) summaries of light curves simulated with each set of parameters.
-        valid: (n,) whether all summaries are finite. Dropping a draw because of its x leaves p(theta | x) unchanged.
+        valid: (n, n_views) whether each summary is finite. Leaving a pair out because of its x, and of nothing else,
+            leaves p(theta | x) unchanged.
     """
 
     theta: Float[AnyArray, "n n_theta"]
     x: Float[AnyArray, "n n_views n_features"]
-    valid: Bool[AnyArray, " n"]
+    valid: Bool[AnyArray, "n n_views"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ ALLOWED = {
     "summaries": {"records", "errors"},
     "networks": {"records", "errors"},
     "likelihoods": {"records", "errors", "summaries"},
-    "training": {"records", "networks"},
+    "training": {"records", "networks", "errors"},
     "inference": {"records", "priors", "networks", "likelihoods", "files", "errors"},
     "diagnostics": {"records", "inference", "priors"},
     "problems": {"records", "priors", "simulators", "summaries", "likelihoods", "errors"},

@@ -111,7 +111,6 @@ def make(
         simulate=simulate,
         simulate_views=simulate_views,
         summary=SpectralSummary.of(observation, rebin=rebin),
-        n_simulated=n_long,
         settings={"red_noise": float(red_noise), "rebin": float(rebin)},
-        conditions={} if errors is None else errors.typical(),
+        conditions={} if errors is None else {"variance_per_rate": errors.variance_per_rate(observation.mean_rate)},
     )

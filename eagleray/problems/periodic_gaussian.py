@@ -78,7 +78,6 @@ def make(observation: LightCurve, prior: Mapping[str, str] | None = None, *, reb
         simulate=simulate,
         simulate_views=simulate_views,
         summary=SpectralSummary.of(observation, rebin=rebin),
-        n_simulated=_N_VIEWS * grid.n_bins,
         settings={"rebin": float(rebin)},
         conditions={"mean": float(mean)},
         log_likelihood=log_likelihood,

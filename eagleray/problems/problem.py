@@ -18,9 +18,6 @@ from eagleray.summaries.features import SpectralSummary
 Simulate = Callable[[Key, Theta], Float[Array, " n_bins"]]
 LogLikelihood = Callable[[Theta, Float[Array, " n_bins"]], Float[Array, ""]]
 
-# Numbers simulated per compiled call; more only misses the caches of a CPU.
-_NUMBERS_PER_CHUNK = 2**21
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
@@ -34,7 +31,6 @@ class Problem:
         simulate_views: `(key, theta) -> (n_views, n_bins)`, several light curves with the same parameters where they
             cost less together than apart (windows of one long series); each alone has the law of `simulate`.
         summary: `summary(values) -> (n_features,)`.
-        n_simulated: Numbers drawn for one light curve, for choosing chunks.
         settings: The settings it was made with (JSON).
         conditions: What the simulator took from the observation besides its window (JSON).
         log_likelihood: `(theta, values) -> ln p(values | theta)`, where one exists.
@@ -45,16 +41,10 @@ class Problem:
     units: Mapping[str, str]
     simulate: Simulate
     summary: SpectralSummary
-    n_simulated: int
     settings: Mapping[str, float]
     conditions: Mapping[str, float]
     simulate_views: Callable[[Key, Theta], Float[Array, "n_views n_bins"]] | None = None
     log_likelihood: LogLikelihood | None = None
-
-    @property
-    def chunk_size(self) -> int:
-        """Light curves per compiled call."""
-        return max(1, min(1024, _NUMBERS_PER_CHUNK // self.n_simulated))
 
     def draw_pair(self, key: Key) -> Bank:
         """One draw of parameters from the prior and the summaries of its simulations, as a bank of one."""
@@ -65,7 +55,7 @@ class Problem:
         else:
             views = self.simulate_views(key_data, theta)
         x = jax.vmap(self.summary)(views)
-        return Bank(theta=self.prior.unconstrain(theta), x=x, valid=jnp.isfinite(x).all())
+        return Bank(theta=self.prior.unconstrain(theta), x=x, valid=jnp.isfinite(x).all(axis=-1))
 
     def simulate_bank(self, key: Key, n: int, *, progress: Progress | None = None) -> Bank:
         """Simulate n sets of parameters and summaries; those with a summary that is not finite are marked, not dropped.
@@ -75,12 +65,12 @@ class Problem:
             n: Number of parameter sets.
             progress: Called with (done, n) as simulating advances.
         """
-        return map_draws(self.draw_pair, key, n, chunk_size=self.chunk_size, progress=progress)
+        return map_draws(self.draw_pair, key, n, progress=progress)
 
     def simulate_at(self, key: Key, theta: Mapping[str, NDArray[np.floating]]) -> NDArray[np.floating]:
         """Simulate one light curve for each entry of theta, shape (n, n_bins); theta maps names to (n,) arrays."""
         n = len(next(iter(theta.values())))
-        return np.asarray(map_draws(self.simulate, key, n, inputs=dict(theta), chunk_size=self.chunk_size))
+        return np.asarray(map_draws(self.simulate, key, n, inputs=dict(theta)))
 
     def signature(self) -> dict[str, Any]:
         """What a network trained on this problem is a function of (JSON)."""

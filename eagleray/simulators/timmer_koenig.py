@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 
 from eagleray.records import Key
+from eagleray.simulators.normals import complex_normals
 
 
 def fourier_frequencies(n: int, dt: float) -> NDArray[np.float64]:
@@ -74,12 +75,13 @@ def gaussian_process(key: Key, power: Float[Array, " n_freq"], n: int, dt: float
     n_freq = n // 2
     if power.shape != (n_freq,):
         raise ValueError(f"power must have shape ({n_freq},) for a series of {n} bins, got {power.shape}")
-    normals = jax.random.normal(key, (2, n_freq), power.dtype)
     amplitude = jnp.sqrt(power * (n / (4.0 * dt)))  # |F|^2 = P n / (2 dt), shared by the two parts
-    real, imaginary = normals[0] * amplitude, normals[1] * amplitude
+    # The barrier keeps the padding out of the loop that draws the numbers, which XLA then vectorises on a CPU: five
+    # times faster. Zero frequency gets a number too, and no amplitude.
+    amplitude = jax.lax.optimization_barrier(jnp.pad(amplitude, (1, 0)))
+    normal_real, normal_imaginary = complex_normals(key, n_freq + 1, power.dtype)
+    weight_real, weight_imaginary = np.ones((2, n_freq + 1), power.dtype)
     if n % 2 == 0:
-        nyquist = jnp.arange(n_freq) == n_freq - 1
-        real = jnp.where(nyquist, real * np.sqrt(2.0).astype(power.dtype), real)
-        imaginary = jnp.where(nyquist, 0.0, imaginary)
-    transform = jnp.pad(jax.lax.complex(real, imaginary), (1, 0))
-    return jnp.fft.irfft(transform, n)
+        weight_real[-1], weight_imaginary[-1] = np.sqrt(2.0), 0.0
+    real, imaginary = normal_real * amplitude * weight_real, normal_imaginary * amplitude * weight_imaginary
+    return jnp.fft.irfft(jax.lax.complex(real, imaginary), n)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import optax
 
+from eagleray.errors import InputError
 from eagleray.records import Key, TrainingHistory
 from eagleray.training.losses import Loss
 
@@ -54,7 +55,7 @@ class TrainingSettings:
             raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay!r}")
 
 
-class TrainingError(RuntimeError):
+class TrainingError(InputError):
     """Training cannot go on; the message says at which epoch and why."""
 
 

@@ -22,18 +22,22 @@ def posterior_loss(graphdef: Any, constants: Any) -> Loss:
         constants: Its untrained variables, from the same split.
 
     Returns:
-        Loss whose batch is a pair: theta (n, n_theta) in the unconstrained space, x
-        (n, n_views, n_features): several summaries of the same theta, of which each step sees one, chosen by the key.
+        Loss whose batch is a triple: theta (n, n_theta) in the unconstrained space, x
+        (n, n_views, n_features), several summaries of the same theta, of which each step sees one, chosen by the key;
+        and which of them exist, valid (n, n_views).
 
     References:
         Papamakarios & Murray (2016), NeurIPS 29, proposition 1; Lueckmann et al. (2017), NeurIPS 30.
     """
 
-    def loss(params: Any, batch: tuple[Array, Array], key: Key) -> Array:
+    def loss(params: Any, batch: tuple[Array, Array, Array], key: Key) -> Array:
         network = nnx.merge(graphdef, params, constants)
-        theta, x = batch
+        theta, x, valid = batch
         view = jax.random.randint(key, (x.shape[0],), 0, x.shape[1])
-        seen = x[jnp.arange(x.shape[0]), view]
-        return -jax.vmap(network.log_prob)(theta, seen).mean()
+        rows = jnp.arange(x.shape[0])
+        exists = valid[rows, view]
+        seen = jnp.where(exists[:, None], x[rows, view], 0.0)
+        log_prob = jnp.where(exists, jax.vmap(network.log_prob)(theta, seen), 0.0)
+        return -log_prob.sum() / jnp.maximum(exists.sum(), 1)
 
     return loss

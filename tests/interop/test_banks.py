@@ -19,7 +19,7 @@ def bank():
     return Bank(
         theta=rng.normal(size=(5000, 2)).astype(np.float32),
         x=rng.normal(size=(5000, 3, 4)).astype(np.float32),
-        valid=rng.random(5000) < 0.9,
+        valid=rng.random((5000, 3)) < 0.9,
     )
 
 

@@ -17,11 +17,11 @@ NOISE = 0.5  # x = theta + NOISE * normal, theta standard normal
 
 
 def linear_gaussian(n, *, shuffled=False):
-    """(theta, x) of a problem whose posterior is N(x / 1.25, 0.2)."""
+    """(theta, x, valid) of a problem whose posterior is N(x / 1.25, 0.2)."""
     rng = np.random.default_rng(0)
     theta = rng.normal(size=(n, 1)).astype(np.float32)
     x = (theta + NOISE * rng.normal(size=(n, 1))).astype(np.float32)
-    return theta, (rng.permutation(x) if shuffled else x)[:, None, :]
+    return theta, (rng.permutation(x) if shuffled else x)[:, None, :], np.ones((n, 1), bool)
 
 
 @functools.cache
@@ -125,12 +125,17 @@ def test_every_view_is_seen():
     network = trained()[0]
     graphdef, params, constants = nnx.split(network, nnx.Param, ...)
     loss = jax.jit(posterior_loss(graphdef, constants))
-    theta, x = linear_gaussian(2000)
+    theta, x, valid = linear_gaussian(2000)
     far = x + 1.0
-    apart = [float(loss(params, (theta, views), jax.random.key(0))) for views in (x, far)]
-    both = float(loss(params, (theta, np.concatenate([x, far], axis=1)), jax.random.key(1)))
+    apart = [float(loss(params, (theta, views, valid), jax.random.key(0))) for views in (x, far)]
+    views, exist = np.concatenate([x, far], axis=1), np.concatenate([valid, valid], axis=1)
+    both = float(loss(params, (theta, views, exist), jax.random.key(1)))
     assert apart[0] < both < apart[1]
     np.testing.assert_allclose(both, np.mean(apart), rtol=0.1)
+    exist[:, 1] = False  # what does not exist counts for nothing, whatever stands in its place
+    views[:, 1] = np.nan
+    alone = float(loss(params, (theta, views, exist), jax.random.key(1)))
+    np.testing.assert_allclose(alone, apart[0], rtol=0.1)
 
 
 def test_split_holds_each_row_once():
