@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, UInt32
 
 from eagleray.records import Key
+from eagleray.simulators.polynomials import polynomial
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
@@ -59,17 +60,9 @@ def complex_normals(key: Key, n: int, dtype: DTypeLike) -> tuple[Float[Array, " 
 def _cosine_and_sine(turns: Float[Array, " n"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
     """Cosine and sine of 2 pi times numbers in [-1/2, 1/2], from those of half the angle: no branches."""
     squared = turns * turns
-    sine = turns * _polynomial(_SINE, squared)
-    cosine = _polynomial(_COSINE, squared)
+    sine = turns * polynomial(_SINE, squared)
+    cosine = polynomial(_COSINE, squared)
     return 1 - 2 * sine * sine, 2 * sine * cosine
-
-
-def _polynomial(coefficients: tuple[float, ...], x: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Horner's rule, lowest power first."""
-    total = jnp.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        total = total * x + coefficient
-    return total
 
 
 def _threefry(

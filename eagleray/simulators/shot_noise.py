@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +138,7 @@ def shot_noise(
     impulses = jnp.zeros(n_all + 1, width.dtype)
     impulses = impulses.at[first].add(held * (1.0 - fraction)).at[first + 1].add(held * fraction)
 
-    n_transform = next_fast_len(2 * (n_all + 1), real=True)
+    n_transform: Any = next_fast_len(2 * (n_all + 1), real=True)  # SciPy's hint says None
     lags = np.fft.fftfreq(n_transform, 1.0 / n_transform)
     edges = jnp.asarray(np.stack([lags, lags + 1.0]) * grid.dt, width.dtype) / width
     cumulative = SHAPES[shape].cumulative(edges)

@@ -10,15 +10,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from numpy.typing import NDArray
+from jaxtyping import Array, Float, Float64
 from scipy.fft import next_fast_len
 
 from eagleray.records import Key
 from eagleray.simulators.normals import complex_normals
 
 
-def fourier_frequencies(n: int, dt: float) -> NDArray[np.float64]:
+def fourier_frequencies(n: int, dt: float) -> Float64[np.ndarray, " n_freq"]:
     """Positive Fourier frequencies of a series of n bins, Nyquist included [Hz], shape (n // 2,)."""
     return np.fft.rfftfreq(n, dt)[1:]
 

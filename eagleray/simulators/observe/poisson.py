@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from eagleray.records import Key
+from eagleray.simulators.polynomials import polynomial
 
 # Above this mean the quantile function is expanded; below it is summed term by term.
 _EXPANSION_MEAN = 8.0
@@ -85,13 +86,5 @@ def _expanded(uniform: Array, mean: Array) -> Array:
     mean = jnp.maximum(mean, _EXPANSION_MEAN)
     score = jnp.maximum(jax.scipy.special.ndtri(uniform), _LOWEST_SCORE * jnp.sqrt(mean))
     s = score / jnp.sqrt(mean)
-    x = mean + jnp.sqrt(mean) * score + score * score * _polynomial(_RATIO, s) + _polynomial(_SHIFT, s)
+    x = mean + jnp.sqrt(mean) * score + score * score * polynomial(_RATIO, s) + polynomial(_SHIFT, s)
     return jnp.floor(x - 0.0218 / (x + 0.065 * mean))
-
-
-def _polynomial(coefficients: tuple[float, ...], s: Array) -> Array:
-    """Horner's rule, lowest power first."""
-    total = jnp.full_like(s, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        total = total * s + coefficient
-    return total
