@@ -16,7 +16,7 @@ test-slow: .venv/dev
 lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/basedpyright
 
 .venv/demo: pyproject.toml
 	$(PYTHON) -m venv .venv
