@@ -26,7 +26,7 @@ def test_angles_in_float64_arithmetic_and_float32():
     squared = turns**2
     for terms, exact in ((normals._SINE, np.sin(np.pi * turns)), (normals._COSINE, np.cos(np.pi * turns))):
         series = np.polynomial.polynomial.polyval(squared, terms) * (turns if terms is normals._SINE else 1)
-        np.testing.assert_allclose(series, exact, atol=1e-7)
+        np.testing.assert_allclose(series, exact, atol=1e-10)
     cosine, sine = normals._cosine_and_sine(jnp.asarray(turns, jnp.float32))
     np.testing.assert_allclose(cosine, np.cos(2 * np.pi * turns), atol=1e-6)
     np.testing.assert_allclose(sine, np.sin(2 * np.pi * turns), atol=1e-6)
