@@ -114,9 +114,10 @@ def infer(
 
     trained = None
     if network is not None:
-        if prior or problem:
-            raise InputError("--network answers with its own problem and priors; leave --problem and --prior out")
         trained = load_posterior(network)
+        fixed = sorted(settings.model_fields_set & pipeline.FIXED_BY_NETWORK)
+        if fixed:
+            raise InputError(f"--network answers with its own {fixed[0]}; leave out what sets {', '.join(fixed)}")
     with _progress(quiet) as watch:
         result, posterior = pipeline.infer(
             data,
@@ -235,7 +236,7 @@ def _config(
     options = {"problem": problem, "n_simulations": simulations, "seed": seed, "n_draws": draws}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if priors:
-        given["prior"] = dict(_pair("--prior", text) for text in priors)
+        given["prior"] = {name: _value(text) for name, text in (_pair("--prior", prior) for prior in priors)}
     return make_config(read_config(file) if file else {}, _nested(settings or []), given)
 
 
@@ -249,8 +250,6 @@ def _pair(option: str, text: str) -> tuple[str, str]:
 
 def _nested(settings: list[str]) -> dict[str, Any]:
     """`["training.max_epochs=80"]` as nested mappings; values are TOML where they are TOML, text elsewhere."""
-    import tomllib
-
     layer: dict[str, Any] = {}
     for text in settings:
         name, value = _pair("--set", text)
@@ -260,11 +259,18 @@ def _nested(settings: list[str]) -> dict[str, Any]:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
                 raise InputError(f"--set gives {part} both a value and parts, in {text!r}")
-        try:
-            target[last] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            target[last] = value
+        target[last] = _value(value)
     return layer
+
+
+def _value(text: str) -> Any:
+    """A value as TOML where it is TOML, and as text elsewhere."""
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _problem(observation: Path, settings: Any, dt: float | None, counts_unit: float, band: int) -> Any:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from eagleray.errors import InputError
 
+# One of these lies in every folder that eagleray writes: a result, a network, a bank of simulations.
+_OURS = ("posterior.nc", "posterior.json", "zarr.json")
+
 
 @contextlib.contextmanager
 def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
@@ -37,7 +40,10 @@ def atomic_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         work.chmod(0o755)  # mkdtemp makes it private
         yield work
         check_target(target, overwrite=overwrite)  # another run may have made it meanwhile
-        _put_in_place(work, target)
+        try:
+            _put_in_place(work, target)
+        except OSError as error:
+            raise InputError(f"cannot put {target} in place: {error.strerror}; is another run writing it?") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -52,21 +58,34 @@ def _put_in_place(work: Path, target: Path) -> None:
     try:
         work.rename(target)
     except BaseException:
-        retired.rename(target)
+        if not target.exists():
+            retired.rename(target)
         raise
-    shutil.rmtree(retired)
+    finally:
+        if target.exists():
+            shutil.rmtree(retired, ignore_errors=True)
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse an output folder that exists, before any work is done.
+    """Refuse an output folder that cannot or must not be written, before any work is done.
 
     Raises:
-        InputError: If `target` is a file, or exists and is not to be replaced.
+        InputError: If `target` is a file, exists and is not to be replaced, holds what eagleray did not write, or lies
+            where nothing can be written.
     """
-    if target.exists() and not target.is_dir():
+    try:
+        exists, is_folder = target.exists(), target.is_dir()
+    except OSError as error:
+        raise InputError(f"the output folder {str(target)[:80]} cannot be: {error.strerror}; choose another") from error
+    if exists and not is_folder:
         raise InputError(f"the output must be a folder, got the file {target}; choose another name")
-    if target.exists() and not overwrite:
+    if exists and not overwrite:
         raise InputError(f"the output folder {target} exists; choose another with --out or pass --overwrite")
+    if exists and any(target.iterdir()) and not any((target / name).exists() for name in _OURS):
+        raise InputError(f"--overwrite replaces what eagleray wrote, and {target} holds something else; choose another")
+    parent = next(folder for folder in (target.absolute().parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"cannot write to {parent}; choose another output folder")
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> Path:

@@ -3,13 +3,14 @@
 Each stage is a function of another room; this module only joins them and decides the random keys.
 """
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from flax import nnx
 from eagleray.config import Config, config_hash
 from eagleray.diagnostics.calibration import calibration
 from eagleray.diagnostics.doubts import doubts
-from eagleray.diagnostics.typicality import reference_summaries, typicality
+from eagleray.diagnostics.typicality import MIN_SUMMARIES, reference_summaries, typicality
 from eagleray.errors import InputError
 from eagleray.files import atomic_folder
 from eagleray.inference.posteriors import AmortisedPosterior
@@ -27,7 +28,7 @@ from eagleray.inference.storage import load_posterior, save_posterior
 from eagleray.interop.datatree import to_datatree
 from eagleray.networks.estimators import FlowEstimator
 from eagleray.problems import Problem, make_problem
-from eagleray.records import Bank, Calibration, Key, LightCurve, ReferenceSummaries, Result
+from eagleray.records import Bank, Calibration, Key, LightCurve, ReferenceSummaries, Result, Typicality
 from eagleray.report import render_images, write_figures, write_report, write_summary_csv
 from eagleray.training.loop import fit, split_validation
 from eagleray.training.losses import posterior_loss
@@ -38,6 +39,9 @@ _N_RANK_DRAWS = 200
 _N_REFERENCE = 6000
 # How far errors and the like may be from those a network was trained with [relative].
 _CONDITION_TOLERANCE = 0.1
+
+FIXED_BY_NETWORK = frozenset({"problem", "prior", "settings", "n_simulations", "n_calibration", "network", "training"})
+"""Settings that a trained network has decided."""
 
 
 class Watch(Protocol):
@@ -60,8 +64,7 @@ def simulate(problem: Problem, *, n: int, seed: int = 0, watch: Watch = _unwatch
         seed: Seed.
         watch: Told of the progress.
     """
-    key_bank = jax.random.split(jax.random.key(seed), 6)[0]
-    return problem.simulate_bank(key_bank, n, progress=lambda done, total: watch("simulating", done, total))
+    return problem.simulate_bank(_keys(seed)[0], n, progress=lambda done, total: watch("simulating", done, total))
 
 
 def train(
@@ -85,7 +88,7 @@ def train(
     config = config or Config(problem=problem.name)
     seconds = {}
     start = time.perf_counter()
-    _, key_split, key_weights, key_fit, key_fresh, key_draws = jax.random.split(jax.random.key(config.seed), 6)
+    _, key_split, key_weights, key_fit, key_fresh, key_draws, _ = _keys(config.seed)
     if bank is None:
         bank = simulate(problem, n=config.n_simulations, seed=config.seed, watch=watch)
     bank, invalid_fraction = _usable(bank)
@@ -185,14 +188,17 @@ def infer(
         posterior, origin = _cached_or_trained(problem, config, cache, watch)
     reference, record = _trust_records(posterior)
 
-    key_draws, key_predictive = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), 1))
+    key_draws, key_predictive = jax.random.split(_keys(config.seed)[6])
     draws, log_prob = posterior.sample_with_log_prob(key_draws, x_obs, config.n_draws)
     some = {name: values[: config.n_predictive] for name, values in draws.items()}
     predictive = problem.simulate_at(key_predictive, some)
     predictive_x = np.asarray(jax.vmap(problem.summary)(jnp.asarray(predictive)))
-    usable = np.isfinite(predictive_x).all(axis=1)
+    usable = predictive_x[np.isfinite(predictive_x).all(axis=1)]
     among_prior = typicality(x_obs, reference)
-    among_posterior = typicality(x_obs, reference_summaries(predictive_x[usable]))
+    if len(usable) >= MIN_SUMMARIES:
+        among_posterior = typicality(x_obs, reference_summaries(usable))
+    else:
+        among_posterior = Typicality(distance=float("nan"), p_value=float("nan"), n_reference=0)
     result = Result(
         draws=draws,
         log_prob=log_prob,
@@ -216,6 +222,7 @@ def infer(
             among_prior,
             among_posterior,
             posterior.provenance.get("invalid_fraction", 0.0),
+            problem.summary.names,
         ),
         provenance={
             "problem": problem.name,
@@ -223,7 +230,7 @@ def infer(
             "seed": config.seed,
             "created": _now(),
             "versions": versions(),
-            "config": config.model_dump(mode="json"),
+            "config": _answered_config(config, posterior if origin == "given" else None),
             "n_simulations": posterior.provenance.get("n_simulations"),
             "network": origin,
             "network_seconds": posterior.provenance.get("seconds"),
@@ -287,7 +294,7 @@ def matching_problem(posterior: AmortisedPosterior, observation: LightCurve) -> 
                 f"{ours['summary'].get(name)}; train anew (leave --network out)"
             )
     for name, value in trained["conditions"].items():
-        if not np.isclose(ours["conditions"].get(name, np.nan), value, rtol=_CONDITION_TOLERANCE, atol=1e-12):
+        if not np.isclose(ours["conditions"].get(name, np.nan), value, rtol=_CONDITION_TOLERANCE, atol=0.0):
             raise InputError(
                 f"the network was trained for {name} = {value:.4g}, this light curve has "
                 f"{ours['conditions'].get(name, float('nan')):.4g}; train anew (leave --network out)"
@@ -317,14 +324,21 @@ def _cached_or_trained(
         return train(problem, config=config, watch=watch), "trained for this observation"
     digest = config_hash(problem.signature(), config.training_part(), {"eagleray": versions()["eagleray"]})
     folder = cache / "networks" / digest
-    if folder.exists():
-        try:
-            return load_posterior(folder), f"from the cache ({digest})"
-        except InputError:
-            pass  # a damaged cache entry is made anew
+    with contextlib.suppress(InputError, OSError):  # none there, or damaged: made anew
+        return load_posterior(folder), f"from the cache ({digest})"
     posterior = train(problem, config=config, watch=watch)
-    save_posterior(posterior, folder, overwrite=True)
+    with contextlib.suppress(InputError, OSError):  # a cache that cannot be written costs time, not the answer
+        save_posterior(posterior, folder, overwrite=True)
     return posterior, "trained for this observation"
+
+
+def _answered_config(config: Config, given: AmortisedPosterior | None) -> dict[str, Any]:
+    """Settings behind an answer; with a given network, its own take the place of those it fixes."""
+    settings = config.model_dump(mode="json")
+    if given is None:
+        return settings
+    kept = {name: value for name, value in settings.items() if name not in FIXED_BY_NETWORK}
+    return kept | {name: given.signature[name] for name in ("problem", "prior", "settings")}
 
 
 def _trust_records(posterior: AmortisedPosterior) -> tuple[ReferenceSummaries, Calibration]:
@@ -343,6 +357,11 @@ def _usable(bank: Bank) -> tuple[Bank, float]:
             "prior of the rate, or use wider bins"
         )
     return jax.tree.map(lambda a: a[valid.any(axis=1)], bank), float(1 - valid.mean())
+
+
+def _keys(seed: int) -> Key:
+    """Keys of a run: bank, split, weights, fit, fresh simulations, their draws, and the answer."""
+    return jax.random.split(jax.random.key(seed), 7)
 
 
 def _now() -> str:

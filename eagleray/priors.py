@@ -132,7 +132,9 @@ def parse(name: str, text: str) -> tuple[str, dist.Distribution]:
     values = dict(zip(arguments, numbers, strict=True))
     _check_order(name, family, values)
     standard = f"{family}({', '.join(f'{number:.9g}' for number in numbers)})"
-    return standard, _distribution(family, values)
+    distribution = _distribution(family, values)
+    _check_samples(name, text, distribution)
+    return standard, distribution
 
 
 def _split(text: str) -> tuple[str, list[float]]:
@@ -156,6 +158,14 @@ def _check_order(name: str, family: str, values: Mapping[str, float]) -> None:
     for spread in ("sd", "log_sd"):
         if spread in values and not values[spread] > 0:
             raise InputError(f"the prior of {name} must have {spread} > 0, got {values[spread]:g}")
+
+
+def _check_samples(name: str, text: str, distribution: dist.Distribution) -> None:
+    """Refuse a prior that single precision cannot sample: far in a tail, or over too many decades."""
+    draws = distribution.sample(jax.random.key(0), (64,))
+    position = np.asarray(_bijection(distribution).inv(draws))
+    if np.unique(np.asarray(draws)).size < 32 or not np.isfinite(position).all():
+        raise InputError(f"the prior of {name} must be one that single precision can sample, got {text!r}")
 
 
 def _distribution(family: str, values: Mapping[str, float]) -> dist.Distribution:

@@ -181,11 +181,13 @@ class Typicality:
         distance: Mahalanobis distance of the summary from the simulated ones.
         p_value: Fraction of simulated summaries at least as far out, (k + 1) / (n + 1).
         n_reference: Simulated summaries behind the p-value.
+        outside: Features, counted from 0, that lie well outside all simulated ones.
     """
 
     distance: float
     p_value: float
     n_reference: int
+    outside: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,11 +198,15 @@ class ReferenceSummaries:
         mean: (n_features,) their mean.
         whitening: (n_features, n_features) matrix that makes them uncorrelated with unit variance.
         distances: (n_reference,) ascending Mahalanobis distances of summaries that did not make mean and whitening.
+        low: (n_features,) smallest value of each feature.
+        high: (n_features,) largest value of each feature.
     """
 
     mean: NDArray[np.floating]
     whitening: NDArray[np.floating]
     distances: NDArray[np.floating]
+    low: NDArray[np.floating]
+    high: NDArray[np.floating]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

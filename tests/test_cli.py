@@ -91,6 +91,9 @@ BAD = [
     ("dt too fine", [("a.txt", ROWS)], ["a.txt", "--dt", "3"], "dt.*3|3.*dt"),
     ("dt negative", [("a.txt", ROWS)], ["a.txt", "--dt", "-3"], "dt.*-3"),
     ("counts unit zero", [("a.txt", ROWS)], ["a.txt", "--counts-unit", "0"], "0"),
+    ("red_noise infinite", [("a.txt", ROWS)], ["a.txt", "--set", "settings.red_noise=inf"], "red_noise.*inf"),
+    ("prior in a far tail", [("a.txt", ROWS)], ["a.txt", "--prior", "rms=truncnormal(0,1,20,30)"], "single precision"),
+    ("output name too long", [("a.txt", ROWS)], ["a.txt", "--out", "a" * 300], "aaa"),
     ("unknown option", [("a.txt", ROWS)], ["a.txt", "--foo"], "foo"),
     ("seed negative", [("a.txt", ROWS)], ["a.txt", "--seed", "-1"], "seed.*-1"),
 ]
@@ -124,6 +127,28 @@ def test_existing_results_are_kept_without_overwrite(tmp_path, monkeypatch, caps
     assert kept.read_text() == "mine"
 
 
+def test_overwrite_replaces_only_what_eagleray_wrote(tmp_path, monkeypatch, capsys):
+    """Above all not the folder that holds the observation."""
+    (tmp_path / "project").mkdir()
+    data = write(tmp_path / "project", "a.txt", ROWS)
+    status, _, err = in_process(
+        "infer", data, "--out", "project", "--overwrite", *QUICK, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+    assert status == 2
+    assert "holds something else" in err
+    assert data.read_text() == ROWS
+
+
+def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch, capsys):
+    write(tmp_path, "a.txt", ROWS)
+    write(tmp_path, "cache", "in the way")
+    prior = 'rms="loguniform(0.05, 0.9)"'  # with quotes, as in TOML
+    arguments = ("infer", "a.txt", "--prior", prior, *QUICK)
+    status, out, err = in_process(*arguments, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+    assert status == 0, err
+    assert (tmp_path / "a_eagleray" / "report.html").is_file()
+
+
 def test_train_simulate_and_amortised_infer(tmp_path, monkeypatch, capsys):
     """The verbs by themselves; the network answers for its like and refuses others."""
     rng = np.random.default_rng(0)
@@ -136,17 +161,17 @@ def test_train_simulate_and_amortised_infer(tmp_path, monkeypatch, capsys):
     assert call("simulate", "a.txt", "--out", "bank.zarr", *QUICK)[0] == 0
     status, _, err = call("train", "a.txt", "--bank", "bank.zarr", "--out", "net", *QUICK)
     assert status == 0, err
-    status, out, err = call("infer", "b.txt", "--network", "net", *QUICK)
+    status, out, err = call("infer", "b.txt", "--network", "net", "-q", "--seed", "5")
     assert status == 0, err
     assert "bend_freq" in out
     written = {path.name for path in (tmp_path / "b_eagleray").iterdir()}
     assert written == {"posterior.nc", "summary.csv", "report.html", "figures", "network"}
-    status, _, err = call("infer", "c.txt", "--network", "net", *QUICK)
+    status, _, err = call("infer", "c.txt", "--network", "net", "-q")
     assert status == 2
     assert "dt" in err
-    status, _, err = call("infer", "b.txt", "--network", "net", "--overwrite", "--prior", "rms=uniform(0.1,1)", *QUICK)
+    status, _, err = call("infer", "b.txt", "--network", "net", "--overwrite", "--prior", "rms=uniform(0.1,1)")
     assert status == 2
-    assert "--prior" in err
+    assert "leave out what sets prior" in err
     status, _, err = call("train", "c.txt", "--bank", "bank.zarr", "--out", "net2", *QUICK)
     assert status == 2
     assert "simulate" in err

@@ -32,7 +32,7 @@ def test_a_block_that_raises_leaves_everything_as_it_was(tmp_path, existing, int
     target = tmp_path / "out"
     if existing:
         target.mkdir()
-        (target / "old.txt").write_text("old")
+        (target / "posterior.json").write_text("old")
     before = contents(tmp_path), sorted(p.name for p in tmp_path.iterdir())
     with pytest.raises(interruption), atomic_folder(target, overwrite=existing) as work:  # noqa: PT012
         (work / "half.txt").write_text("half")
@@ -43,10 +43,10 @@ def test_a_block_that_raises_leaves_everything_as_it_was(tmp_path, existing, int
 def test_overwriting_replaces_the_whole_folder(tmp_path):
     target = tmp_path / "out"
     target.mkdir()
-    (target / "old.txt").write_text("old")
+    (target / "posterior.json").write_text("old")
     with atomic_folder(target, overwrite=True) as work:
         (work / "new.txt").write_text("new")
-        assert contents(target) == {"old.txt": b"old"}
+        assert contents(target) == {"posterior.json": b"old"}
     assert contents(tmp_path) == {"out/new.txt": b"new"}
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

@@ -169,9 +169,10 @@ def test_existing_folders_are_kept_or_replaced_whole(answer, tmp_path, monkeypat
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
-    with pytest.raises(InputError, match="exists"):
-        write_result(result, posterior, folder)
-    assert [p.name for p in folder.iterdir()] == ["mine.txt"]
+    for overwrite, match in ((False, "exists"), (True, "holds something else")):
+        with pytest.raises(InputError, match=match):
+            write_result(result, posterior, folder, overwrite=overwrite)
+    (folder / "mine.txt").rename(folder / "posterior.json")  # now it looks like a network
 
     def fail(*args):
         raise OSError("disk full")
@@ -180,10 +181,10 @@ def test_existing_folders_are_kept_or_replaced_whole(answer, tmp_path, monkeypat
         patch.setattr("eagleray.pipeline.write_summary_csv", fail)
         with pytest.raises(OSError, match="disk full"):
             write_result(result, posterior, folder, overwrite=True)
-    assert [p.name for p in folder.iterdir()] == ["mine.txt"]
+    assert [p.name for p in folder.iterdir()] == ["posterior.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     write_result(result, posterior, folder, overwrite=True)
-    assert not (folder / "mine.txt").exists()
+    assert not (folder / "posterior.json").exists()
     assert (folder / "posterior.nc").is_file()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 

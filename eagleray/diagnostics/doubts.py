@@ -20,6 +20,7 @@ def doubts(
     among_prior: Typicality,
     among_posterior: Typicality,
     invalid_fraction: float,
+    feature_names: tuple[str, ...],
 ) -> tuple[str, ...]:
     """List every reason found not to trust a result.
 
@@ -30,6 +31,7 @@ def doubts(
         among_prior: The observed summary among those simulated from the prior.
         among_posterior: The observed summary among those simulated from the posterior.
         invalid_fraction: Part of the training simulations that had no summary.
+        feature_names: Name of each entry of the summary.
 
     Returns:
         One sentence for each doubt; empty when there is none.
@@ -38,7 +40,13 @@ def doubts(
     for name, values in draws.items():
         if not np.isfinite(values).all():
             found.append(f"{(~np.isfinite(values)).sum()} of {values.size} draws of {name} are not finite.")
-    if judge_typicality(among_prior).state == "failed":
+    if among_prior.outside:
+        names = ", ".join(feature_names[i] for i in among_prior.outside[:3])
+        found.append(
+            f"The observation's {names} lies outside all simulations the network was trained on: the priors do not "
+            "cover it, and the network extrapolates."
+        )
+    elif judge_typicality(among_prior).state == "failed":
         found.append(
             f"The observation is unlike the simulations the network was trained on (p = {among_prior.p_value:.2g}): "
             "the model or its priors do not cover it, and the network extrapolates."

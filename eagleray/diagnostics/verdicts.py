@@ -80,15 +80,20 @@ def judge_typicality(typicality: Typicality) -> Verdict:
         typicality: The observed summary among those simulated from the prior.
 
     Returns:
-        "passed" from p = 0.05, "failed" below 0.01, "caution" between.
+        "passed" from p = 0.05, "failed" below 0.01 or with a feature well outside all simulated ones, else "caution".
     """
-    return _typicality_verdict(
+    verdict = _typicality_verdict(
         "Is the observation like the simulations that trained the network?",
         typicality,
         "drawn from the prior",
         "A small value would mean that the network is asked about data unlike any it has learned from, where its "
         "answer cannot be relied on.",
     )
+    if not typicality.outside:
+        return verdict
+    n = len(typicality.outside)
+    sentence = f"{verdict.sentence} {n} of its features {'lies' if n == 1 else 'lie'} outside all simulated ones."
+    return dataclasses.replace(verdict, state="failed", sentence=sentence)
 
 
 def judge_predictive(typicality: Typicality) -> Verdict:
@@ -152,8 +157,8 @@ def judge(result: Result) -> tuple[Verdict, Verdict, Verdict, Verdict]:
 
 def p_value_state(typicality: Typicality) -> State:
     """The word for a typicality's p-value."""
-    if typicality.n_reference < 1 or not math.isfinite(typicality.p_value):
-        return "not checked"
+    if 1.0 / (typicality.n_reference + 1) >= FAILURE_P_VALUE or not math.isfinite(typicality.p_value):
+        return "not checked"  # so few simulations could never show a failure
     if typicality.p_value < FAILURE_P_VALUE:
         return "failed"
     return "caution" if typicality.p_value < CAUTION_P_VALUE else "passed"
@@ -163,7 +168,7 @@ def _typicality_verdict(title: str, typicality: Typicality, origin: str, meaning
     """The verdict on a p-value of typicality, with its Monte Carlo error."""
     state, n, p = p_value_state(typicality), typicality.n_reference, typicality.p_value
     if state == "not checked":
-        return Verdict(title=title, state=state, sentence="There were no simulations to compare with.")
+        return Verdict(title=title, state=state, sentence=f"There were too few simulations to compare with ({n}).")
     farther = round(p * (n + 1)) - 1
     error = math.sqrt(p * (1 - p) / n)
     sentence = (

@@ -21,7 +21,7 @@ from eagleray.records import Calibration, ReferenceSummaries, TrainingHistory
 FORMAT = "eagleray posterior 1"
 _JSON, _WEIGHTS, _TRUST = "posterior.json", "weights", "trust.npz"
 _CALIBRATION_ARRAYS = ("ranks", "levels", "coverage", "p_values")
-_REFERENCE_ARRAYS = ("mean", "whitening", "distances")
+_REFERENCE_ARRAYS = ("mean", "whitening", "distances", "low", "high")
 
 
 def save_posterior(posterior: AmortisedPosterior, folder: Path, *, overwrite: bool = False) -> None:

@@ -1,6 +1,8 @@
 """Columns of a file, whatever its format, checked and laid out on a grid."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,8 +14,22 @@ from eagleray.records import LightCurve
 
 COUNT_TOLERANCE = 1e-3
 """How far a count may be from a whole number [counts]."""
+MAX_COUNT = 2.0**53
+"""Largest count of a bin: beyond it float64 has no longer every whole number."""
 FLOAT32_STEP = 2e-7
 """Relative rounding of columns stored as float32."""
+
+
+def source_name(path: Path) -> str:
+    """Name of a file as text that can be written anywhere.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its name, bytes that are not UTF-8 replaced.
+    """
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 def check_finite(values: Float[np.ndarray, " n"], name: str, lines: Int[np.ndarray, " n"] | None = None) -> None:
@@ -80,13 +96,19 @@ def whole_counts(values: Float[np.ndarray, " n"], counts_unit: float) -> tuple[N
         (n,) whole counts, and notes.
 
     Raises:
-        InputError: If a count is negative or not whole.
+        InputError: If a count is negative, not whole or above `MAX_COUNT`.
     """
     if (values < 0).any():
         i = int(np.argmax(values < 0))
         raise InputError(
             f"counts must not be negative, got {int((values < 0).sum())} such values (first: {values[i]:g} in row "
             f"{i + 1}); background-subtracted rates need a third column of errors"
+        )
+    if (values > MAX_COUNT * counts_unit).any():
+        i = int(np.argmax(values))
+        raise InputError(
+            f"counts must be at most 2**53 (9e15) in a bin, got {values[i]:g} in row {i + 1}; check the columns and "
+            "their units"
         )
     counts = np.rint(values / counts_unit)
     broken = _broken(values, counts_unit)

@@ -19,6 +19,7 @@ from eagleray.interop.columns import (
     check_errors,
     check_finite,
     light_curve_from_columns,
+    source_name,
     whole_counts,
 )
 from eagleray.interop.text import GZIP_MAGIC
@@ -26,6 +27,8 @@ from eagleray.records import EventList, LightCurve
 
 Table: TypeAlias = Any
 """An `astropy.io.fits.BinTableHDU`: astropy has no hints, and what checkers infer of its attributes is wrong."""
+RawEvents: TypeAlias = tuple[NDArray[np.longdouble], NDArray[np.longdouble], float]
+"""Times (n_events,), good time intervals (n_gti, 2) and the step of the times, all in s."""
 READER_ERRORS = (
     OSError,
     EOFError,
@@ -43,8 +46,12 @@ READER_ERRORS = (
 """What the readers of astropy and Stingray raise on files that are damaged or not what they seem."""
 VALUE_COLUMNS = ("COUNTS", "RATE", "RATE1")
 ERROR_COLUMNS = ("ERROR", "RATE_ERR", "RATE_ERROR", "ERROR1")
-SECONDS = {"s": 1.0, "sec": 1.0, "d": 86400.0, "day": 86400.0, "days": 86400.0}
+SECONDS = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "d": 86400.0, "day": 86400.0, "days": 86400.0}
 LARGE_BACKGROUND_RATIO = 0.1
+HEADER_ERRORS = (KeyError, TypeError, AttributeError, UnboundLocalError)
+"""What Stingray raises where it cannot tell the mission from the header."""
+EVENT_KEYWORDS = ("TELESCOP", "INSTRUME", "TSTART", "TSTOP")
+"""Keywords that Stingray reads an event list by."""
 
 
 @contextlib.contextmanager
@@ -93,6 +100,17 @@ def _unit(text: object, where: str) -> float:
         raise InputError(f"{where} must be in s or d, got {text!r}; correct the header") from error
 
 
+def _column_unit(table: Table, name: str) -> float:
+    """Seconds in the unit of a column of times: its own TUNIT, else the header's TIMEUNIT."""
+    own = table.columns[name].unit
+    return _unit(own, f"the column {name}") if own else _unit(table.header.get("TIMEUNIT"), "TIMEUNIT")
+
+
+def _time_zero(header: Mapping[str, Any]) -> float:
+    """TIMEZERO [s]."""
+    return (_keyword(header, "TIMEZERO") or 0.0) * _unit(header.get("TIMEUNIT"), "TIMEUNIT")
+
+
 def _keyword(header: Mapping[str, Any], name: str) -> float | None:
     """A keyword, or the sum of its whole (I) and fractional (F) parts."""
     if name in header:
@@ -132,9 +150,10 @@ def _check_band(hdu: Table, column: str, band: int) -> None:
 def _read_gti(table: Table) -> NDArray[np.float64]:
     """Checked good time intervals of one extension [s], in the file's time system."""
     names = _names(table)
-    unit = _unit(table.columns[names["START"]].unit, "the GTI column START")
-    columns = [np.asarray(table.data[names[name]], np.float64) for name in ("START", "STOP")]
-    return check_gti(np.stack(columns, axis=1) * unit + (_keyword(table.header, "TIMEZERO") or 0.0))
+    columns = [
+        np.asarray(table.data[names[name]], np.float64) * _column_unit(table, names[name]) for name in ("START", "STOP")
+    ]
+    return check_gti(np.stack(columns, axis=1) + _time_zero(table.header))
 
 
 def _exposure(
@@ -198,7 +217,7 @@ def _widths(column: _Column, n_rows: int) -> tuple[float | None, NDArray[np.bool
         width = None if stated is None else stated * _unit(column.table.header.get("TIMEUNIT"), "TIMEUNIT")
         usual = np.ones(n_rows, bool)
     else:
-        widths = widths * _unit(column.table.columns[column.names["TIMEDEL"]].unit, "the column TIMEDEL")
+        widths = widths * _column_unit(column.table, column.names["TIMEDEL"])
         width = float(np.median(widths))
         usual = np.abs(widths - width) <= EDGE_TOLERANCE * width
         n_unusual = int((~usual).sum())
@@ -214,11 +233,11 @@ def _widths(column: _Column, n_rows: int) -> tuple[float | None, NDArray[np.bool
 
 def _times(column: _Column) -> NDArray[np.float64]:
     """Times of the rows [s], in order, with TIMEZERO added."""
-    name, header = column.names["TIME"], column.table.header
-    times = column(name) * _unit(column.table.columns[name].unit, "the column TIME")
+    name = column.names["TIME"]
+    times = column(name) * _column_unit(column.table, name)
     check_finite(times, "times")
     check_increasing(times)
-    return times + (_keyword(header, "TIMEZERO") or 0.0) * _unit(header.get("TIMEUNIT"), "TIMEUNIT")
+    return times + _time_zero(column.table.header)
 
 
 def _rate_errors(column: _Column, watched: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -279,23 +298,57 @@ def _light_curve(
     )
 
 
-def _events(path: Path, *, has_gti: bool) -> EventList:
-    """An event list as Stingray reads it, times as exact float64 offsets."""
-    with reader_errors(path, "Stingray can read as an event list"):
-        from stingray import EventList as StingrayEvents  # takes seconds, hence here
+def _stingray_events(path: Path) -> RawEvents:
+    """An event list as Stingray reads it."""
+    from stingray import EventList as StingrayEvents  # takes seconds, hence here
 
-        events: Any = StingrayEvents.read(str(path), fmt="hea")
-        times = np.asarray(events.time, np.longdouble)
-        gti = np.asarray(events.gti, np.longdouble).reshape(-1, 2)
-        resolution = float(events.dt or 0.0)
-        gc.collect()  # Stingray leaves files open: their ResourceWarning must come while warnings are silenced
-    notes: tuple[str, ...] = ()
+    events: Any = StingrayEvents.read(str(path), fmt="hea")
+    gti = np.asarray(events.gti, np.longdouble).reshape(-1, 2)
+    return np.asarray(events.time, np.longdouble), gti, float(events.dt or 0.0)
+
+
+def _plain_events(path: Path, table: Table, gti_tables: list[Table], missing: str) -> RawEvents:
+    """An event list as it stands in the file, whatever the mission: TIME and the first good time intervals."""
+    name = _names(table)["TIME"]
+    times = np.asarray(table.data[name], np.longdouble)
+    if times.ndim != 1:
+        raise InputError(
+            f"{path.name} must hold one TIME in each row, got {times[0].size}, and a header without {missing} to say "
+            "what they mean; complete the header, or write the events one a row"
+        )
+    unit, header = _column_unit(table, name), table.header
+    resolution = (_keyword(header, "TIMEDEL") or 0.0) * _unit(header.get("TIMEUNIT"), "TIMEUNIT")
+    to_centre = (0.5 - float(header.get("TIMEPIXR", 0.5))) * resolution
+    gti = _read_gti(gti_tables[0]) if gti_tables else np.empty((0, 2))
+    return times * unit + _time_zero(header) + to_centre, gti.astype(np.longdouble), resolution
+
+
+def _read_events(path: Path, table: Table, gti_tables: list[Table], missing: str) -> tuple[RawEvents, tuple[str, ...]]:
+    """Events by Stingray, or as they stand where it does not understand the header; and notes."""
+    with reader_errors(path, "Stingray can read as an event list"):
+        reason = "times are not in seconds"
+        try:
+            if _column_unit(table, _names(table)["TIME"]) == 1:  # Stingray takes any unit for seconds
+                return _stingray_events(path), ()
+        except HEADER_ERRORS as error:
+            reason = f"no {missing}" if missing else f"{type(error).__name__}: {error}"
+        finally:
+            gc.collect()  # Stingray leaves files open: their ResourceWarning must come while warnings are silenced
+        notes = (f"not a header for Stingray ({reason}): TIME and GTI are read as they stand",)
+        if len(gti_tables) > 1:
+            notes += (f"good time intervals are those of the first of {len(gti_tables)} extensions",)
+        return _plain_events(path, table, gti_tables, missing or "known keywords"), notes
+
+
+def _events(path: Path, table: Table, gti_tables: list[Table], missing: str) -> EventList:
+    """An event list, times as exact float64 offsets."""
+    (times, gti, resolution), notes = _read_events(path, table, gti_tables, missing)
     if resolution > 0:
         notes += (f"times come in steps of {resolution:g} s: a short dt should be a whole multiple",)
     if (np.diff(times) < 0).any():  # detectors written one after the other: the order says nothing
         times = np.sort(times)
         notes += ("events were not in order of time: sorted",)
-    if not has_gti:  # Stingray then takes the first and last row, which is wrong for unsorted files
+    if not gti_tables:  # Stingray then takes the first and last row, which is wrong for unsorted files
         if not times[-1] - times[0] > TOUCHING:
             raise InputError(
                 f"event times must differ, got {times.size} within {TOUCHING:g} s; give a longer observation"
@@ -308,7 +361,7 @@ def _events(path: Path, *, has_gti: bool) -> EventList:
         times=(times - np.longdouble(start)).astype(np.float64),
         gti=check_gti(offsets),
         start=start,
-        source=path.name,
+        source=source_name(path),
         notes=notes,
     )
 
@@ -345,11 +398,12 @@ def read_fits(path: Path, *, counts_unit: float = 1.0, band: int = 0) -> LightCu
         gti_tables = _gti_tables(hdus)
         name = _first_of(_names(timed[0]), VALUE_COLUMNS)
         if name is not None:
-            return _light_curve(timed[0], name, gti_tables, path.name, counts_unit, band)
+            return _light_curve(timed[0], name, gti_tables, source_name(path), counts_unit, band)
         if len(timed[0].data) == 0:
             raise InputError(f"an event list must hold events, got none in {path.name}; check the selection behind it")
         check_finite(np.asarray(timed[0].data["TIME"], np.float64), "event times")
         for table in gti_tables:  # Stingray would read on with some that make no sense
             _read_gti(table)
-        has_gti = bool(gti_tables)
-    return _events(path, has_gti=has_gti)
+        headers = hdus[0].header, timed[0].header
+        missing = ", ".join(key for key in EVENT_KEYWORDS if not any(key in header for header in headers))
+    return _events(path, timed[0], gti_tables, missing)

@@ -88,7 +88,7 @@ def check_light_curve(light_curve: LightCurve) -> LightCurve:
 
     Raises:
         InputError: If it has fewer than 2 exposed bins or more than `MAX_BINS` in all, if a value does not fit float32,
-            or if there is no signal: no counts, or a mean rate that is not positive.
+            or if there is no signal: no counts, or a mean that is not positive after background.
     """
     n_bins, dt = light_curve.grid.n_bins, light_curve.grid.dt
     if n_bins > MAX_BINS:
@@ -109,9 +109,15 @@ def check_light_curve(light_curve: LightCurve) -> LightCurve:
             )
     if light_curve.kind == "counts" and not np.asarray(light_curve.values).any():
         raise InputError(f"counts must not all be zero, got {n_bins} empty bins of {dt:g} s; check the source region")
-    if light_curve.kind == "rate" and not light_curve.mean_rate > 0:
+    mean_rate = light_curve.mean_rate
+    if light_curve.kind == "rate" and not mean_rate > 0:
         raise InputError(
-            f"the mean rate must be positive, got {light_curve.mean_rate:g} counts/s; check the background subtraction"
+            f"the mean rate must be positive, got {mean_rate:g} counts/s; check the background subtraction"
+        )
+    if not mean_rate > 0:
+        raise InputError(
+            f"mean source counts must be positive after background, got {mean_rate * dt:g} per bin; check the "
+            "background"
         )
     return light_curve
 

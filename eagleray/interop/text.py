@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eagleray.errors import InputError
-from eagleray.interop.columns import check_errors, check_finite, light_curve_from_columns, whole_counts
+from eagleray.interop.columns import check_errors, check_finite, light_curve_from_columns, source_name, whole_counts
 from eagleray.records import EventList, LightCurve
 
 MAX_BYTES = 2**29
@@ -18,6 +18,15 @@ GZIP_MAGIC = b"\x1f\x8b"
 LAYOUT = "1 column (event times), 2 (time, counts) or 3 (time, rate, error)"
 _SEPARATOR = re.compile(r"[\s,;]+")
 _COMMENT = re.compile(r"[#!%].*")
+_DECIMAL_COMMA = re.compile(r"\d,\d")
+_NOT_COMMA = re.compile(r"[^\s,](?:\s*;\s*|\s+)[^\s,]")
+"""A separator that is no comma, nor a blank beside one."""
+_DAYS = re.compile(r"(?<![a-z])(?:[bhmrt]*jd|days?)(?!\w)(?![\s:=]*\d)", re.IGNORECASE)
+"""A header's word for times in days; an epoch such as MJD 55197 is none."""
+_SECONDS = re.compile(r"(?<![a-z/])s(?:ecs?|econds?)?(?![\w^-])", re.IGNORECASE)
+"""A header's word for times in seconds; that of a rate, as in counts/s or s^-1, is none."""
+DAY_RANGES = ((3e4, 7e4), (2.4e6, 2.5e6))
+"""Where the (modified) Julian dates of observations lie: 1941 to 2050, and 1858 to 2132 [days]."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 
 
@@ -27,6 +36,28 @@ def _number(word: str) -> float | None:
         return float(word)
     except ValueError:
         return None
+
+
+def _check_decimal_points(data: str, line_number: int) -> None:
+    """Refuse decimal commas, which show where something else separates the columns."""
+    if _DECIMAL_COMMA.search(data) and _NOT_COMMA.search(data):
+        raise InputError(
+            f"numbers must have decimal points, got {data[:40]!r} in line {line_number}; replace decimal commas by "
+            "points, or separate all columns by commas"
+        )
+
+
+def _check_seconds(times: NDArray[np.float64], heading: list[str]) -> None:
+    """Refuse times that look like days, by their header or by their values."""
+    named = [word[0] for line in heading if (word := _DAYS.search(line)) and not _SECONDS.search(line)]
+    dates = any(((low <= times) & (times <= high)).all() for low, high in DAY_RANGES)
+    if named or (dates and times.size > 1 and np.median(np.diff(times)) < 1):
+        hint = f", header {named[0]!r}" if named else ""
+        cure = f"take {named[0]!r} out of the header" if named else "let them start from 0"
+        raise InputError(
+            f"times must be seconds, got what look like days (first: {times[0]:.12g}{hint}); multiply them by 86400, "
+            f"or if they are seconds {cure}"
+        )
 
 
 def _row(words: list[str], line_number: int) -> list[float]:
@@ -54,18 +85,21 @@ def parse_table(text: str) -> tuple[NDArray[np.float64], NDArray[np.int64], tupl
         (n_rows, n_columns) numbers, (n_rows,) line of each row counted from 1, and notes.
 
     Raises:
-        InputError: If there is no number, or a line is not numbers, or has another number of columns than the first.
+        InputError: If there is no number, or a line is not numbers, has decimal commas, or has another number of
+            columns than the first.
     """
     rows: list[list[float]] = []
     lines: list[int] = []
     header: list[str] = []
     for line_number, line in enumerate(text.splitlines(), start=1):
-        words = [word for word in _SEPARATOR.split(_COMMENT.sub("", line)) if word]
+        data = _COMMENT.sub("", line).strip()
+        words = [word for word in _SEPARATOR.split(data) if word]
         if not words:
             continue
         if not rows and _number(words[0]) is None:
             header.append(line.strip())
             continue
+        _check_decimal_points(data, line_number)
         row = _row(words, line_number)
         if rows and len(row) != len(rows[0]):
             raise InputError(
@@ -139,19 +173,21 @@ def read_text(path: Path, *, counts_unit: float = 1.0) -> LightCurve | EventList
     Raises:
         InputError: If the file is not such a table, or its numbers cannot be an observation.
     """
-    table, lines, notes = parse_table(_load(path))
+    text = _load(path)
+    table, lines, notes = parse_table(text)
     n_columns = table.shape[1]
     if n_columns > 3:
         raise InputError(f"{path.name} must have {LAYOUT}, got {n_columns} columns; keep the ones meant")
     names = ("times", "counts") if n_columns < 3 else ("times", "rates", "errors")
     for i, name in zip(range(n_columns), names, strict=False):
         check_finite(table[:, i], name, lines)
-    times = table[:, 0]
+    times, source = table[:, 0], source_name(path)
+    _check_seconds(times, text.splitlines()[: lines[0] - 1])
     if n_columns == 1:
-        return _events(times, path.name, notes)
+        return _events(times, source, notes)
     notes = (*notes, "times are taken as bin centres")
     if n_columns == 3:
         check_errors(table[:, 2])
-        return light_curve_from_columns(times, table[:, 1], table[:, 2], source=path.name, notes=notes)
+        return light_curve_from_columns(times, table[:, 1], table[:, 2], source=source, notes=notes)
     counts, count_notes = whole_counts(table[:, 1], counts_unit)
-    return light_curve_from_columns(times, counts, source=path.name, notes=notes + count_notes)
+    return light_curve_from_columns(times, counts, source=source, notes=notes + count_notes)

@@ -10,6 +10,9 @@ from eagleray.networks.flows import SplineCouplingFlow
 from eagleray.networks.layers import Mlp, Standardise
 from eagleray.records import Key
 
+# Spline bins have a smallest size; more of them than this would not fit.
+_MAX_BINS = 100
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FlowSettings:
@@ -41,6 +44,8 @@ class FlowSettings:
         for size in (*self.embedding, *self.hidden):
             if size < 1:
                 raise ValueError(f"layer sizes must be at least 1, got {size!r}")
+        if self.n_bins > _MAX_BINS:
+            raise ValueError(f"n_bins must be at most {_MAX_BINS}, got {self.n_bins!r}")
         if not self.bound > 0:
             raise ValueError(f"bound must be positive, got {self.bound!r}")
 

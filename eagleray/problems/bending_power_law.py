@@ -18,6 +18,7 @@ from eagleray.summaries.features import SpectralSummary
 
 # Windows cut from one long series; more would cost more in noise than the series itself.
 _MAX_VIEWS = 4
+_MAX_RED_NOISE = 1000
 
 UNITS = {"slope_low": "", "slope_high": "", "bend_freq": "Hz", "rms": "", "rate": "counts/s"}
 
@@ -68,8 +69,8 @@ def make(
         "bending_power_law", default_prior(observation), prior, positive=("bend_freq", "rms", "rate")
     )
     grid = observation.grid
-    if not red_noise >= 1:
-        raise InputError(f"red_noise must be at least 1, got {red_noise!r}")
+    if not 1 <= red_noise <= _MAX_RED_NOISE:
+        raise InputError(f"red_noise must be from 1 to {_MAX_RED_NOISE}, got {red_noise!r}")
     n_long = long_length(grid.n_bins, red_noise)
     n_views = min(_MAX_VIEWS, n_long // grid.n_bins)
     freq = jnp.asarray(fourier_frequencies(n_long, grid.dt), jnp.float32)

@@ -106,7 +106,9 @@ def fit(
     optimiser = _optimiser(settings, n_steps)
 
     @jax.jit
-    def run_epoch(params: Any, state: Any, key: Key) -> tuple[Any, Any, jax.Array, jax.Array]:
+    def run_epoch(
+        params: Any, state: Any, key: Key, training: Any, validation: Any
+    ) -> tuple[Any, Any, jax.Array, jax.Array]:
         key_order, key_steps, key_validation = jax.random.split(key, 3)
         order = jax.random.permutation(key_order, n)[: n_steps * batch_size].reshape(n_steps, batch_size)
 
@@ -125,7 +127,7 @@ def fit(
     state = optimiser.init(params)
     best_params, best_epoch, train_losses, validation_losses = params, -1, [], []
     for epoch in range(settings.max_epochs):
-        params, state, *losses = run_epoch(params, state, jax.random.fold_in(key, epoch))
+        params, state, *losses = run_epoch(params, state, jax.random.fold_in(key, epoch), training, validation)
         train_loss, validation_loss = (float(value) for value in jax.device_get(losses))
         if not (np.isfinite(train_loss) and np.isfinite(validation_loss)):
             raise TrainingError(

@@ -9,6 +9,7 @@ from scipy import stats
 from eagleray.diagnostics.calibration import calibration
 from eagleray.diagnostics.doubts import doubts, prior_edges
 from eagleray.diagnostics.typicality import reference_summaries, typicality
+from eagleray.diagnostics.verdicts import judge_typicality
 from eagleray.priors import Prior
 from eagleray.records import Typicality
 
@@ -93,6 +94,7 @@ def case(**changes):
         "among_prior": FINE,
         "among_posterior": FINE,
         "invalid_fraction": 0.005,
+        "feature_names": ("log_rate",),
     }
     draws = {**given["draws"], **changes.pop("draws", {})}
     return {**given, **changes, "draws": draws}
@@ -122,6 +124,30 @@ def test_each_doubt_is_voiced_alone():
         found = doubts(PRIOR, **case(**changes))
         assert len(found) == 1
         assert found[0].startswith(start)
+
+
+def test_a_single_feature_far_outside_is_not_diluted():
+    """45 features, one beyond anything simulated: the distance alone would let it pass."""
+    rng = np.random.default_rng(7)
+    x = rng.normal(size=(3000, 45))
+    x[:, 0] = rng.uniform(-1.0, 1.0, 3000)
+    reference = reference_summaries(x)
+    typical = rng.normal(size=45) * 0.9
+    typical[0] = 0.5
+    assert typicality(typical, reference).outside == ()
+    odd = typical.copy()
+    odd[0] = 1.5
+    found = typicality(odd, reference)
+    assert found.outside == (0,)
+    assert found.p_value > 0.01
+    assert judge_typicality(found).state == "failed"
+    names = ("log_rate", *("other",) * 44)
+    (doubt,) = doubts(PRIOR, **case(among_prior=found, feature_names=names))
+    assert doubt.startswith("The observation's log_rate lies outside all simulations")
+
+
+def test_too_few_simulations_are_no_check():
+    assert judge_typicality(Typicality(distance=1.0, p_value=0.5, n_reference=98)).state == "not checked"
 
 
 def test_doubts_have_thresholds():

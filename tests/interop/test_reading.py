@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.util
+import os
 import pickle
 import warnings
 from pathlib import Path
@@ -341,7 +342,7 @@ def test_common_quantum_of_real_numbers_is_none():
         "\ufefft,c\r\n0,5\r\n1,6\r\n2,7\r\n",
     ],
 )
-@pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode())])
+@pytest.mark.parametrize("pack", [str.encode, lambda text: gzip.compress(text.encode(), mtime=0)])
 def test_text_layouts(write, content, pack):
     curve = read_observation(write(pack(content)))
     np.testing.assert_array_equal(curve.values, [5, 6, 7])
@@ -372,12 +373,86 @@ def test_fits_rates_with_gaps(write_fits):
 
 def test_fits_times_in_days_and_timezero(write_fits):
     path = write_fits(
-        {"TIME": np.arange(4.0), "COUNTS": [1, 2, 3, 4]},
+        {"TIME": np.arange(4.0) / 86400, "COUNTS": [1, 2, 3, 4]},
         header={"TIMEDEL": 1 / 86400, "TIMEUNIT": "d", "TIMEZERI": 1, "TIMEZERF": 0.5},
     )
     curve = read_observation(path)
+    np.testing.assert_array_equal(curve.values, [1, 2, 3, 4])
     np.testing.assert_allclose(curve.grid.dt, 1.0, rtol=1e-12)
     np.testing.assert_allclose(curve.start, 1.5 * 86400 - 0.5, rtol=1e-12)
+
+
+def test_fits_intervals_in_days_and_timezero(write_fits):
+    days = {"TIMEUNIT": "d", "TIMEZERO": 1.5}
+    columns = {"TIME": np.arange(6.0) / 86400, "COUNTS": np.arange(6.0) + 1}
+    path = write_fits(columns, gti=np.array([-0.5, 3.5]) / 86400, header=days | {"TIMEDEL": 1 / 86400})
+    with fits.open(path, mode="update") as hdus:
+        hdus["GTI"].header.update(days)
+    np.testing.assert_array_equal(read_observation(path).values, [1, 2, 3, 4])
+
+
+def test_own_unit_of_a_column_goes_before_timeunit(write_fits):
+    path = write_fits({"TIME": np.arange(4.0), "COUNTS": [1, 2, 3, 4]}, header={"TIMEUNIT": "d", "TUNIT1": "s"})
+    assert read_observation(path).grid == TimeGrid(n_bins=4, dt=1.0)
+
+
+def event_file(write_fits, header, without=("TELESCOP", "INSTRUME")):
+    times = np.array([3.5, 0.5, 1.5, 2.5])
+    path = write_fits({"TIME": times}, "EVENTS", gti=[0, 4], header=header)
+    with fits.open(path, mode="update") as hdus:
+        for key in without:
+            del hdus["EVENTS"].header[key]
+    return path
+
+
+@pytest.mark.parametrize("without", [("TELESCOP", "INSTRUME"), ("TSTART", "TSTOP")])
+def test_events_without_a_mission_are_read_as_they_stand(write_fits, without):
+    curve = read_observation(event_file(write_fits, {}, without), dt=1)
+    np.testing.assert_array_equal(curve.values, [1, 1, 1, 1])
+    assert curve.start == 0
+    assert any(f"no {', '.join(without)}" in note for note in curve.notes)
+
+
+def test_events_in_days(write_fits):
+    events_of = read_fits(event_file(write_fits, {"TIMEUNIT": "d"}, ()))
+    np.testing.assert_allclose(events_of.times, np.array([0.5, 1.5, 2.5, 3.5]) * 86400)
+    assert any("not in seconds" in note for note in events_of.notes)
+
+
+def test_refuses_packed_events_without_a_mission(write_fits):
+    path = write_fits({"TIME": np.arange(8.0).reshape(4, 2)}, "EVENTS")
+    with fits.open(path, mode="update") as hdus:
+        del hdus["EVENTS"].header["TELESCOP"]
+    refused(path, "one TIME in each row, got 2, and a header without TELESCOP")
+
+
+@pytest.mark.parametrize("content", ["0 5\n1 6\n2 7\n", "0 5 1\n1 6 1\n2 7 1\n", "0\n1\n2\n"])
+def test_names_that_are_not_utf8_can_be_written(tmp_path, content):
+    path = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    path.write_text(content)
+    assert read_observation(path).source.encode() == "caf\ufffd.txt".encode()
+
+
+def test_fits_names_that_are_not_utf8_can_be_written(write_fits):
+    columns = {"TIME": np.arange(4.0), "COUNTS": [1, 2, 3, 4]}
+    curve = read_observation(write_fits(columns, filename=os.fsdecode(b"caf\xe9.fits")))
+    assert curve.source == "caf\ufffd.fits"
+    path = write_fits({"TIME": EVENT_TIMES}, "EVENTS", filename=os.fsdecode(b"caf\xe9.evt"))
+    assert read_observation(path).source == "caf\ufffd.evt"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "# time [s] since MJD 55197\n0 5\n1 6\n",
+        "# MJDREF 55197\ntime counts\n0 5\n1 6\n",
+        "# day 3 of MJD = 55197.0\n0 5\n1 6\n",
+        "30000 5\n30100 6\n30200 7\n",
+        "1,2, \n2,3,\n3, 4\n",
+    ],
+)
+def test_seconds_and_commas_are_not_mistaken(write, content):
+    assert read_observation(write(content)).n_exposed in (2, 3)
 
 
 # --- refusals: the file -----------------------------------------------------------------------------------------------
@@ -407,8 +482,8 @@ def test_refuses_unreadable_file(write, monkeypatch):
     [
         (bytes(range(256)) * 4, "must be FITS or text, got binary data"),
         (pickle.dumps({"counts": [1, 2]}), "must be FITS or text, got binary data"),
-        (gzip.compress(b"0 1\n1 2\n" * 500)[:-12], "must be a whole gzip file"),
-        (gzip.compress(b"0 1\n1 2\n")[:12], "must be a whole gzip file"),
+        (gzip.compress(b"0 1\n1 2\n" * 500, mtime=0)[:-12], "must be a whole gzip file"),
+        (gzip.compress(b"0 1\n1 2\n", mtime=0)[:12], "must be a whole gzip file"),
         ("once upon a time\nthere was\n", "must hold numbers, got only text .'once upon"),
         ("# nothing\n\n", "must hold numbers, got no line of data"),
         ("0 1\n1 x2\n", "must be a number, got 'x2' in line 2"),
@@ -428,6 +503,14 @@ def test_refuses_unreadable_file(write, monkeypatch):
         (table([(0, 1), (1, 2), (2, 3), (2 * MAX_BINS, 1)]), "at most 1048576 bins.*pass --dt 3 or larger"),
         ("0 0\n1 0\n2 0\n", "counts must not all be zero, got 3 empty bins"),
         ("0 -1 1\n1 0 1\n2 0 1\n", "mean rate must be positive, got -0.333"),
+        ("0 1\n1 1e300\n2 3\n", r"counts must be at most 2\*\*53 .9e15. in a bin, got 1e\+300 in row 2"),
+        ("55197.5 1\n55197.6 2\n55197.7 3\n", "look like days .first: 55197.5.; multiply them by 86400"),
+        ("2455197.5\n2455197.6\n2455197.7\n", "look like days .first: 2455197.5"),
+        ("MJD rate[counts/s] err\n0 1 1\n1 2 1\n", "look like days .first: 0, header 'MJD'.; multiply them by 86400"),
+        ("# time (days), rate (ct s^-1), err\n0 1 1\n1 2 1\n", "header 'days'"),
+        ("0;1\n1,5;2\n", "must have decimal points, got '1,5;2' in line 2"),
+        ("0,5\t1\n1,5\t2\n", "must have decimal points, got '0,5.*in line 1; replace decimal commas"),
+        ("0,5 1,25\n", "must have decimal points"),
         ("0 1e39 1\n1 1 1\n2 1 1\n", "values must fit single precision"),
     ],
 )
@@ -539,6 +622,11 @@ def test_refuses_intervals_shorter_than_a_bin():
         ({"TIME": [0, 1, 2, 2, 3, 4]}, {}, "times must differ"),
         ({"TIME": [0, 1, 2, np.nan, 3, 4]}, {}, "times must be finite"),
         ({"COUNTS": [1, 1, 1, 1, 2, np.nan]}, {}, "counts must be finite"),
+        (
+            {"COUNTS": np.ones(6), "BACK_COUNTS": np.full(6, 3.0), "BACKRATIO": np.ones(6)},
+            {},
+            "mean source counts must be positive after background, got -2 per bin; check the background",
+        ),
         ({"COUNTS": np.ones(6), "BACK_COUNTS": np.ones(6)}, {}, "BACK_COUNTS must come with BACKRATIO"),
         ({"COUNTS": np.ones(6), "BACK_COUNTS": -np.ones(6), "BACKRATIO": np.ones(6)}, {}, "must not be negative"),
     ],
