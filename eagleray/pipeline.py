@@ -148,7 +148,7 @@ def calibrate(
     truth = jax.device_get(jax.vmap(problem.prior.constrain)(jnp.asarray(fresh.theta[valid])))
     draws = posterior.sample_each(key_draws, fresh.x[valid, 0], _N_RANK_DRAWS)
     watch("calibrating", n, n)
-    return calibration(truth, draws)
+    return calibration({name: truth[name] for name in problem.prior.names}, draws)
 
 
 def infer(
