@@ -103,7 +103,7 @@ def test_gaps_with_scattered_dead_times_are_ex_gaussian():
 
 
 def renewal_power(freq, rate, tau):
-    """Leahy power of a stationary renewal process behind non-paralyzable dead time (Leahy et al. 1983, ApJ 266, 160)."""
+    """Power of a stationary renewal process behind non-paralyzable dead time (Leahy et al. 1983, ApJ 266, 160)."""
     omega = 2 * np.pi * freq
     phi = np.exp(-1j * omega * tau) / (1 + 1j * omega / rate)
     return 2 * ((1 + phi) / (1 - phi)).real
