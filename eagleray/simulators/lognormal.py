@@ -20,7 +20,8 @@ def log_spectrum(power: Float[Array, " n_freq"], n: int, dt: float) -> Float[Arr
 
     For a log-normal process of unit mean with autocovariance c(t), its logarithm has autocovariance ln(1 + c(t)).
     Not every spectrum belongs to a log-normal process: covariances below -1 are raised and powers that would have to be
-    negative become zero. Both matter only for strong variability (fractional rms above 1.4 over the whole series).
+    negative become zero. Both matter for strong variability over the whole series,
+    the more the steeper the spectrum is at low frequencies: the realised rms then exceeds the one asked for.
 
     Args:
         power: (n // 2,) fractional spectrum of the rate at `fourier_frequencies(n, dt)` [(rms/mean)^2/Hz].
