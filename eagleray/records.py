@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
 ValueKind = Literal["counts", "rate"]
+Norm = Literal["leahy", "frac", "abs", "none"]
+"""Norm of a power spectrum, as in Stingray: noise level 2; (rms/mean)^2/Hz; (counts/bin)^2/Hz; |F|^2."""
 
 Key = PRNGKeyArray
 AnyArray: TypeAlias = Array | np.ndarray
@@ -100,6 +102,28 @@ class LightCurve:
     def n_exposed(self) -> int:
         """Number of bins in which the source was watched at all."""
         return int((np.asarray(self.exposure) > 0).sum())
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PowerSpectrum:
+    """An observed power spectrum: averages of periodogram powers.
+
+    Attributes:
+        freq: (n_freq,) frequencies, ascending and positive [Hz].
+        power: (n_freq,) powers in the units of `norm`.
+        m: (n_freq,) periodogram powers averaged in each: segments times neighbouring frequencies.
+        n_photons: Mean number of counts in a segment.
+        norm: Norm of the powers (static).
+        dt: Bin width of the light curve behind it [s] (static).
+    """
+
+    freq: Float[AnyArray, " n_freq"]
+    power: Float[AnyArray, " n_freq"]
+    m: Float[AnyArray, " n_freq"]
+    n_photons: Float[AnyArray, ""]
+    norm: Norm = dataclasses.field(metadata={"static": True})
+    dt: float = dataclasses.field(metadata={"static": True})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,12 @@
 """Power spectra of binned light curves, in Stingray's conventions."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
-Norm = Literal["leahy", "frac", "abs", "none"]
+from eagleray.records import Norm
 
 
 def positive_frequencies(n_bins: int, dt: float) -> Float64[np.ndarray, " n_freq"]:
