@@ -4,8 +4,13 @@ A prior is written as text everywhere a user meets it (command line, TOML, saved
 
     rms = "loguniform(0.02, 1)"
     slope_low = "uniform(0, 1.5)"
+    noise = "fixed(2)"
+    harmonic_freq = "tied(2 * qpo_freq)"
+
+Fixed and tied parameters are parameters like any other, except that they are no coordinates of the real space.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -30,53 +35,99 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "truncnormal": ("mean", "sd", "low", "high"),
 }
 _TEXT = re.compile(r"\s*([a-z]+)\s*\(([^()]*)\)\s*")
+_TIE = re.compile(r"(?:(?P<factor>[^*]+)\*)?\s*(?P<name>[A-Za-z_][\w.]*)\s*")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tie:
+    """A parameter that is a multiple of another: `factor * name`; without a name it is the fixed value `factor`."""
+
+    factor: float
+    name: str | None = None
+
+    def __str__(self) -> str:
+        """The text form."""
+        if self.name is None:
+            return f"fixed({self.factor:.9g})"
+        return f"tied({self.name})" if self.factor == 1 else f"tied({self.factor:.9g} * {self.name})"
 
 
 class Prior:
     """Independent priors of named parameters, and the bijection from the real line to each support.
 
+    Parameters with a distribution are free: they are the coordinates of a position. Others are fixed, or tied to a
+    free one; wherever parameters come out (`sample`, `constrain`) they come out too.
+
     Args:
         texts: Parameter name -> prior as text, in the order of the vector form.
 
     Raises:
-        InputError: If a text is not a prior, or its numbers are out of order.
+        InputError: If a text is not a prior, its numbers are out of order, a tie leads nowhere, or nothing is free.
     """
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         """Parse every text once."""
-        parsed = {name: parse(name, text) for name, text in texts.items()}
-        self.texts = {name: text for name, (text, _) in parsed.items()}
+        self._ties = {name: tie for name, text in texts.items() if (tie := parse_tie(name, text)) is not None}
+        parsed = {name: parse(name, text) for name, text in texts.items() if name not in self._ties}
+        self.texts = {name: parsed[name][0] if name in parsed else str(self._ties[name]) for name in texts}
         # Any: numpyro's own hints leave room for numbers that are no arrays, and for a missing support.
         self._distributions: dict[str, Any] = {name: distribution for name, (_, distribution) in parsed.items()}
         self._bijections: dict[str, Any] = {name: _bijection(d) for name, d in self._distributions.items()}
+        if not parsed:
+            raise InputError(f"the prior must leave at least one parameter free, got {self.texts}")
+        for name, tie in self._ties.items():
+            if tie.name is not None and tie.name not in parsed:
+                raise InputError(
+                    f"the prior of {name} must tie it to a free parameter ({', '.join(parsed)}), got {tie.name!r}"
+                )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Parameter names, in the order of the vector form."""
+        """Names of the free parameters, in the order of the vector form."""
+        return tuple(self._distributions)
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Names of all parameters, fixed and tied ones included."""
         return tuple(self.texts)
 
     def family(self, name: str) -> str:
-        """Family of one parameter's prior, a key of `FAMILIES`."""
-        return _split(self.texts[name])[0]
+        """Family of one parameter's prior, a key of `FAMILIES`; "fixed" or "tied" for those that are not free."""
+        return self.texts[name].partition("(")[0]
 
     def lower_end(self, name: str) -> float:
         """Lower end of the support of one parameter; -inf if it has none."""
-        family, numbers = _split(self.texts[name])
-        if family == "lognormal":
-            return 0.0
-        return dict(zip(FAMILIES[family], numbers, strict=True)).get("low", -math.inf)
+        return self._ends(name)[0]
 
     def upper_end(self, name: str) -> float:
         """Upper end of the support of one parameter; inf if it has none."""
+        return self._ends(name)[1]
+
+    def _ends(self, name: str) -> tuple[float, float]:
+        """Both ends of the support of one parameter."""
+        if name in self._ties:
+            tie = self._ties[name]
+            low, high = (1.0, 1.0) if tie.name is None else self._ends(tie.name)
+            low, high = sorted((tie.factor * low, tie.factor * high))
+            return low, high
         family, numbers = _split(self.texts[name])
-        return dict(zip(FAMILIES[family], numbers, strict=True)).get("high", math.inf)
+        ends = dict(zip(FAMILIES[family], numbers, strict=True))
+        return ends.get("low", 0.0 if family == "lognormal" else -math.inf), ends.get("high", math.inf)
 
     def sample(self, key: Key) -> dict[str, Float[Array, ""]]:
         """Draw one set of parameters."""
         keys = jax.random.split(key, len(self.names))
         draws = {name: d.sample(k) for (name, d), k in zip(self._distributions.items(), keys, strict=True)}
         # In float32 a draw can round to an end of its support, which has no place on the real line.
-        return {name: jnp.clip(draw, *self._inside(name, draw.dtype)) for name, draw in draws.items()}
+        return self.complete({name: jnp.clip(draw, *self._inside(name, draw.dtype)) for name, draw in draws.items()})
+
+    def complete(self, free: Theta) -> dict[str, Float[Array, ""]]:
+        """Add fixed and tied parameters to the free ones; in the prior's order."""
+        if not self._ties:
+            return {name: free[name] for name in self.names}
+        one = jnp.ones_like(free[self.names[0]])
+        others = {name: tie.factor * (one if tie.name is None else free[tie.name]) for name, tie in self._ties.items()}
+        return {name: free[name] if name in self._distributions else others[name] for name in self.texts}
 
     def _inside(self, name: str, dtype: Any) -> tuple[Any, Any]:
         """The smallest and largest numbers inside the support of one parameter."""
@@ -84,7 +135,7 @@ class Prior:
         return np.nextafter(low, np.asarray(np.inf, dtype)), np.nextafter(high, np.asarray(-np.inf, dtype))
 
     def log_prob(self, theta: Theta) -> Float[Array, ""]:
-        """Log prior density in physical units; -inf outside the support."""
+        """Log prior density of the free parameters in physical units; -inf outside the support."""
         total = jnp.zeros(())
         for name, distribution in self._distributions.items():
             inside = distribution.support(theta[name])
@@ -93,12 +144,12 @@ class Prior:
         return total
 
     def unconstrain(self, theta: Theta) -> Float[Array, " n_theta"]:
-        """Map parameters inside the support to the real line, shape (n_theta,)."""
+        """Map the free parameters, inside their support, to the real line, shape (n_theta,)."""
         return jnp.stack([self._bijections[name].inv(theta[name]) for name in self.names])
 
     def constrain(self, position: Float[Array, " n_theta"]) -> dict[str, Float[Array, ""]]:
         """Map a point of the real space to parameters inside the support."""
-        return {name: self._bijections[name](position[i]) for i, name in enumerate(self.names)}
+        return self.complete({name: self._bijections[name](position[i]) for i, name in enumerate(self.names)})
 
     def log_det(self, position: Float[Array, " n_theta"]) -> Float[Array, ""]:
         """Ln |d theta / d position| of `constrain`."""
@@ -107,6 +158,36 @@ class Prior:
             bijection = self._bijections[name]
             total = total + bijection.log_abs_det_jacobian(position[i], bijection(position[i]))
         return total
+
+
+def parse_tie(name: str, text: str) -> Tie | None:
+    """Read `fixed(value)`, `tied(name)` or `tied(factor * name)`; None for anything else.
+
+    Raises:
+        InputError: If what stands in the parentheses is no value, or no parameter.
+    """
+    match = _TEXT.fullmatch(str(text))
+    if match is None or match[1] not in ("fixed", "tied"):
+        return None
+    if match[1] == "fixed":
+        value = _finite(match[2])
+        if value is None:
+            raise InputError(f"the prior of {name} must be fixed(value) with a number, got {text!r}")
+        return Tie(value)
+    inner = _TIE.fullmatch(match[2])
+    factor = None if inner is None else _finite(inner["factor"] or "1")
+    if inner is None or not factor:
+        raise InputError(f"the prior of {name} must be tied(parameter) or tied(factor * parameter), got {text!r}")
+    return Tie(factor, inner["name"])
+
+
+def _finite(text: str) -> float | None:
+    """A finite number, or None."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def parse(name: str, text: str) -> tuple[str, dist.Distribution]:
@@ -121,6 +202,7 @@ def parse(name: str, text: str) -> tuple[str, dist.Distribution]:
     match = _TEXT.fullmatch(str(text))
     if match is None or match[1] not in FAMILIES:
         forms = ", ".join(f"{family}({', '.join(arguments)})" for family, arguments in FAMILIES.items())
+        forms += ", fixed(value), tied(factor * parameter)"
         raise InputError(f"the prior of {name} must be one of {forms}, got {text!r}")
     family, arguments = match[1], FAMILIES[match[1]]
     try:

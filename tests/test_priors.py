@@ -161,3 +161,52 @@ def test_standard_form_is_a_fixed_point(low, width, space):
     assert parse("a", standard)[0] == standard
     numbers = [float(part) for part in standard[len("uniform(") : -1].split(",")]
     np.testing.assert_allclose(numbers, [low, low + width], rtol=1e-8)
+
+
+TIED = {
+    "qpo.freq": "uniform(1, 4)",
+    "noise": "fixed(2.5)",
+    "harmonic.freq": "tied(2 * qpo.freq)",
+    "harmonic.width": "tied(qpo.width)",
+    "qpo.width": "loguniform(0.1, 1)",
+    "anti": "tied(-1e-1 * qpo.freq)",
+}
+
+
+def test_fixed_and_tied_parameters_come_out_and_are_no_coordinates():
+    prior = Prior(TIED)
+    assert prior.names == ("qpo.freq", "qpo.width")
+    assert prior.all_names == tuple(TIED) == tuple(prior.constrain(jnp.zeros(2)))
+    theta = jax.jit(prior.sample)(jax.random.key(0))
+    assert theta["noise"] == 2.5
+    np.testing.assert_allclose(theta["harmonic.freq"], 2 * theta["qpo.freq"])
+    np.testing.assert_allclose(theta["anti"], -0.1 * theta["qpo.freq"], rtol=1e-6)
+    assert theta["harmonic.width"] == theta["qpo.width"]
+    position = prior.unconstrain(theta)
+    assert position.shape == (2,)
+    free = Prior({name: TIED[name] for name in prior.names})
+    assert prior.log_prob(theta) == free.log_prob(theta)
+    assert prior.log_det(position) == free.log_det(position)
+    assert (prior.lower_end("harmonic.freq"), prior.upper_end("harmonic.freq")) == (2, 8)
+    assert (prior.lower_end("anti"), prior.upper_end("anti")) == (-0.4, -0.1)
+    assert prior.lower_end("noise") == prior.upper_end("noise") == 2.5
+    assert prior.family("noise") == "fixed"
+    assert Prior(prior.texts).texts == prior.texts
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"a": "fixed(1)"}, "at least one parameter free"),
+        ({"a": "uniform(0, 1)", "b": "tied(c)"}, "tie it to a free parameter"),
+        ({"a": "uniform(0, 1)", "b": "tied(c)", "c": "fixed(1)"}, "tie it to a free parameter"),
+        ({"a": "uniform(0, 1)", "b": "tied(x * a)"}, "tied"),
+        ({"a": "uniform(0, 1)", "b": "tied(0 * a)"}, "tied"),
+        ({"a": "uniform(0, 1)", "b": "tied(a + 1)"}, "tied"),
+        ({"a": "uniform(0, 1)", "b": "fixed(nan)"}, "fixed"),
+        ({"a": "uniform(0, 1)", "b": "fixed(1, 2)"}, "fixed"),
+    ],
+)
+def test_ties_that_lead_nowhere_are_refused(texts, message):
+    with pytest.raises(InputError, match=message):
+        Prior(texts)

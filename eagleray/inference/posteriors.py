@@ -77,7 +77,7 @@ class AmortisedPosterior:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Parameter names."""
+        """Names of the free parameters."""
         return self.prior.names
 
     def sample(self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int) -> dict[str, NDArray[np.floating]]:
@@ -118,7 +118,7 @@ class AmortisedPosterior:
 
     def _ordered(self, draws: dict[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
         """Parameters in the prior's order; JAX sorts the keys of mappings."""
-        return {name: draws[name] for name in self.names}
+        return {name: draws[name] for name in self.prior.all_names}
 
     def log_prob(self, theta: Theta, x_obs: Float[AnyArray, " n_features"]) -> Float[Array, ""]:
         """Ln posterior density of one set of parameters, in physical units; -inf outside the prior's support.
