@@ -7,16 +7,16 @@ deleted bins.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Complex, Float, PRNGKeyArray
 from numpy.typing import NDArray
 
 ValueKind = Literal["counts", "rate"]
 Norm = Literal["leahy", "frac", "abs", "none"]
-"""Norm of a power spectrum, as in Stingray: noise level 2; (rms/mean)^2/Hz; (counts/bin)^2/Hz; |F|^2."""
+"""Norm of a power spectrum, as in Stingray: noise level 2; (rms/mean)^2/Hz; (counts/s)^2/Hz; |F|^2."""
 
 Key = PRNGKeyArray
 AnyArray: TypeAlias = Array | np.ndarray
@@ -104,6 +104,13 @@ class LightCurve:
         return int((np.asarray(self.exposure) > 0).sum())
 
 
+class Estimate(NamedTuple):
+    """A measured quantity and its standard error, of one shape and unit; NaN where it cannot be had."""
+
+    value: Float[AnyArray, "*shape"]
+    error: Float[AnyArray, "*shape"]
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PowerSpectrum:
@@ -116,6 +123,9 @@ class PowerSpectrum:
         n_photons: Mean number of counts in a segment.
         norm: Norm of the powers (static).
         dt: Bin width of the light curve behind it [s] (static).
+        error: (n_freq,) standard error of each power; None where it is power / sqrt(m).
+        width: (n_freq,) width in frequency of what was averaged in each [Hz]; None if not known.
+        noise: Power expected of the measurement alone (Poisson counts, or the errors of the values); None if not known.
     """
 
     freq: Float[AnyArray, " n_freq"]
@@ -124,6 +134,54 @@ class PowerSpectrum:
     n_photons: Float[AnyArray, ""]
     norm: Norm = dataclasses.field(metadata={"static": True})
     dt: float = dataclasses.field(metadata={"static": True})
+    error: Float[AnyArray, " n_freq"] | None = None
+    width: Float[AnyArray, " n_freq"] | None = None
+    noise: Float[AnyArray, ""] | None = None
+
+    @property
+    def power_error(self) -> Float[AnyArray, " n_freq"]:
+        """Standard error of each power, shape (n_freq,)."""
+        return self.power / self.m**0.5 if self.error is None else self.error
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CrossSpectrum:
+    """An observed cross spectrum of two channels, conj(F_1) F_2 averaged, and their power spectra.
+
+    The phase is positive where channel 1 lags channel 2.
+
+    Attributes:
+        freq: (n_freq,) frequencies, ascending and positive [Hz].
+        power: (n_freq,) complex cross powers in the units of `norm`.
+        power_1: (n_freq,) powers of channel 1.
+        power_2: (n_freq,) powers of channel 2.
+        noise_1: Power of channel 1 expected of the measurement alone.
+        noise_2: Power of channel 2 expected of the measurement alone.
+        error: (n_freq,) standard errors of the real and the imaginary part, as a complex number.
+        m: (n_freq,) powers averaged in each: segments times neighbouring frequencies.
+        n_photons_1: Mean number of counts of channel 1 in a segment.
+        n_photons_2: Mean number of counts of channel 2 in a segment.
+        width: (n_freq,) width in frequency of what was averaged in each [Hz].
+        norm: Norm of the powers (static).
+        dt: Bin width of the light curves behind it [s] (static).
+        overlapping: Whether the photons of channel 1 are also in channel 2 (static).
+    """
+
+    freq: Float[AnyArray, " n_freq"]
+    power: Complex[AnyArray, " n_freq"]
+    power_1: Float[AnyArray, " n_freq"]
+    power_2: Float[AnyArray, " n_freq"]
+    noise_1: Float[AnyArray, ""]
+    noise_2: Float[AnyArray, ""]
+    error: Complex[AnyArray, " n_freq"]
+    m: Float[AnyArray, " n_freq"]
+    n_photons_1: Float[AnyArray, ""]
+    n_photons_2: Float[AnyArray, ""]
+    width: Float[AnyArray, " n_freq"]
+    norm: Norm = dataclasses.field(metadata={"static": True})
+    dt: float = dataclasses.field(metadata={"static": True})
+    overlapping: bool = dataclasses.field(default=False, metadata={"static": True})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

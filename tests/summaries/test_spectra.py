@@ -1,6 +1,7 @@
 """Power spectra and their bins are Stingray's; gaps leave the expected power where it was."""
 
 import contextlib
+import dataclasses
 import warnings
 
 import jax
@@ -8,9 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from eagleray.errors import InputError
+from eagleray.records import EventList, LightCurve, TimeGrid
 from eagleray.simulators.timmer_koenig import fourier_frequencies, gaussian_process
-from eagleray.summaries.rebin import log_bins
-from eagleray.summaries.spectra import positive_frequencies, power_spectrum
+from eagleray.summaries.rebin import log_bins, rebin_linear, rebin_log
+from eagleray.summaries.spectra import (
+    averaged_power_spectrum,
+    event_power_spectrum,
+    positive_frequencies,
+    power_spectrum,
+    segment_power_spectrum,
+)
 
 DT = 0.25
 
@@ -127,3 +136,222 @@ def test_error_messages():
             log_bins(np.array([1.0, 2.0]), bad)
     with pytest.raises(ValueError, match="freq must hold at least one frequency, got none"):
         log_bins(np.array([]), 0.1)
+
+
+def observed(values, *, error=None, gap=slice(0), background=0.0):
+    """A light curve of these counts; with errors, of rates."""
+    exposure = np.ones(values.size)
+    exposure[gap] = 0.0
+    to_rate = 1.0 if error is None else 1.0 / DT
+    return LightCurve(
+        values=values * exposure * to_rate,
+        exposure=exposure,
+        background=background * exposure,
+        error=None if error is None else error * exposure * to_rate,
+        grid=TimeGrid(n_bins=values.size, dt=DT),
+        kind="counts" if error is None else "rate",
+    )
+
+
+def stingray_average(values, segment_size, *, gti=None, error=None, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from stingray import AveragedPowerspectrum, Lightcurve
+
+        times = (np.arange(values.size) + 0.5) * DT
+        gti = [[0.0, values.size * DT]] if gti is None else gti
+        statistics = {"err_dist": "poisson" if error is None else "gauss", "err": error}
+        curve = Lightcurve(times, values, dt=DT, gti=gti, **statistics)
+        return AveragedPowerspectrum(curve, segment_size=segment_size, silent=True, **kwargs)
+
+
+def assert_same_spectrum(ours, theirs, rtol, **kwargs):
+    np.testing.assert_allclose(ours.freq, theirs.freq, rtol=1e-6)
+    np.testing.assert_allclose(ours.power, theirs.power, rtol=rtol, **kwargs)
+    np.testing.assert_allclose(ours.power_error, theirs.power_err, rtol=rtol, **kwargs)
+    np.testing.assert_allclose(ours.m, theirs.m)
+    np.testing.assert_allclose(ours.n_photons, theirs.nphots, rtol=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["leahy", "frac", "abs", "none"])
+@pytest.mark.parametrize("use_common_mean", [True, False])
+def test_averages_with_gaps_and_an_empty_segment_are_stingrays(norm, use_common_mean):
+    values = counts(1003)
+    values[400:500] = 0.0  # 27 bins of segments that started at 300 remain, and one segment is all zero
+    gti = np.array([[0, 130], [137, 288], [300, 1003]]) * DT
+    curve = observed(values)
+    exposure = curve.exposure.copy()
+    exposure[[*range(130, 137), *range(288, 300)]] = 0.0
+    curve = dataclasses.replace(curve, exposure=exposure)
+    theirs = stingray_average(values, 25 * DT, gti=gti, norm=norm, use_common_mean=use_common_mean)
+    kwargs = {"segment_size": 25 * DT, "norm": norm, "use_common_mean": use_common_mean}
+    single = averaged_power_spectrum(curve, **kwargs)
+    assert single.power.dtype == jnp.float32
+    assert_same_spectrum(single, theirs, 1e-5, atol=1e-5 * theirs.power.mean())
+    with jax.enable_x64(True):
+        assert_same_spectrum(averaged_power_spectrum(curve, **kwargs), theirs, 1e-10)
+    level = {"leahy": 2.0, "none": theirs.nphots}.get(norm)
+    if level is not None:
+        assert float(single.noise) == pytest.approx(level, rel=1e-5)
+
+
+def test_gaussian_errors_set_the_leahy_norm():
+    values = counts(640) * 1.7
+    error = np.random.default_rng(0).uniform(3.0, 6.0, 640)
+    with jax.enable_x64(True):
+        for common in (True, False):
+            theirs = stingray_average(values, 64 * DT, error=error, norm="leahy", use_common_mean=common)
+            curve, kwargs = observed(values, error=error), {"segment_size": 64 * DT, "use_common_mean": common}
+            ours = averaged_power_spectrum(curve, norm="leahy", stingray_compat=True, **kwargs)
+            np.testing.assert_allclose(ours.power, theirs.power, rtol=1e-10)
+        # By default the noise has level two; Stingray's is too high by mean(error^2) / mean(error)^2.
+        noise = np.random.default_rng(1).normal(50.0, error, (400, 640))
+        levels = {
+            compat: float(
+                averaged_power_spectrum(
+                    observed(noise.ravel(), error=np.tile(error, 400)),
+                    segment_size=640 * DT,
+                    norm="leahy",
+                    stingray_compat=compat,
+                ).power.mean()
+            )
+            for compat in (False, True)
+        }
+    sigma = 2.0 / np.sqrt(400 * 319)
+    assert abs(levels[False] - 2.0) < 5 * sigma  # false alarm 6e-7
+    assert abs(levels[True] - 2.0) > 5 * sigma  # twin
+
+
+def test_one_periodogram_of_an_observation():
+    values = counts(301)
+    theirs = stingray_spectrum(values, "frac")
+    with jax.enable_x64(True):
+        whole = averaged_power_spectrum(observed(values))
+        np.testing.assert_allclose(whole.power, theirs.power, rtol=1e-10)
+        np.testing.assert_allclose(whole.power_error, theirs.power_err, rtol=1e-10)
+        assert float(whole.noise) == pytest.approx(2.0 / (values.mean() / DT))
+        gappy = observed(values, gap=slice(100, 130), background=2.0)
+        direct = power_spectrum(
+            jnp.asarray(gappy.values),
+            DT,
+            norm="abs",
+            exposure=jnp.asarray(gappy.exposure),
+            background=jnp.asarray(gappy.background),
+        )
+        np.testing.assert_allclose(averaged_power_spectrum(gappy, norm="abs").power, direct, rtol=1e-12)
+
+
+def events(rate, gti, seed=0):
+    gti = np.asarray(gti, float)
+    times = np.sort(np.random.default_rng(seed).uniform(0.0, gti.max(), int(rate * gti.max())))
+    inside = ((times[:, None] >= gti[:, 0]) & (times[:, None] < gti[:, 1])).any(axis=1)
+    return EventList(times=times[inside], gti=gti)
+
+
+def stingray_event_spectrum(observed_events, dt, segment_size, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from stingray import AveragedPowerspectrum, Powerspectrum
+        from stingray import EventList as StingrayEvents
+
+        theirs = StingrayEvents(observed_events.times, gti=observed_events.gti)
+        if segment_size is None:
+            return Powerspectrum.from_events(theirs, dt=dt, **kwargs)
+        return AveragedPowerspectrum.from_events(theirs, dt=dt, segment_size=segment_size, silent=True, **kwargs)
+
+
+@pytest.mark.parametrize("rate", [50.0, 0.4])
+@pytest.mark.parametrize("use_common_mean", [True, False])
+def test_event_spectra_are_stingrays(rate, use_common_mean):
+    observation = events(rate, [[0.0, 300.2], [310.0, 700.9]])
+    theirs = stingray_event_spectrum(observation, 0.25, 4.0, norm="leahy", use_common_mean=use_common_mean)
+    kwargs = {"segment_size": 4.0, "norm": "leahy", "use_common_mean": use_common_mean}
+    with jax.enable_x64(True):
+        ours = event_power_spectrum(observation, 0.25, stingray_compat=True, **kwargs)
+        assert_same_spectrum(ours, theirs, 1e-10)
+        every = event_power_spectrum(observation, 0.25, **kwargs)
+    n_segments = 300.2 // 4.0 + 390.9 // 4.0
+    if use_common_mean:
+        assert float(every.m[0]) == n_segments
+        assert float(every.n_photons) == pytest.approx(4.0 * rate, rel=0.1)
+    if rate < 1:  # Stingray's mean is that of the segments it keeps.
+        assert theirs.m < 0.7 * n_segments
+        assert theirs.nphots > 1.2 * 4.0 * rate
+
+
+def test_one_interval_of_events():
+    observation = events(40.0, [[0.0, 10.3]])
+    theirs = stingray_event_spectrum(observation, 1.0, None, norm="abs")
+    with jax.enable_x64(True):
+        ours = event_power_spectrum(observation, 1.0, norm="abs", stingray_compat=True)
+        np.testing.assert_allclose(ours.power, theirs.power, rtol=1e-10)
+        cut = event_power_spectrum(observation, 1.0, norm="abs")
+        binned = jnp.asarray(np.histogram(observation.times, np.arange(11.0))[0], jnp.float64)
+        np.testing.assert_allclose(cut.power, power_spectrum(binned, 1.0, norm="abs"), rtol=1e-10)
+    with pytest.raises(InputError, match="no segment holds two events"):
+        event_power_spectrum(events(0.01, [[0.0, 300.0]]), 0.25, segment_size=4.0, stingray_compat=True)
+
+
+@pytest.mark.parametrize("factor", [0.01, 0.3])
+def test_log_rebinned_spectra_are_stingrays(factor):
+    values = counts(2048)
+    theirs = stingray_average(values, 256 * DT, norm="frac").rebin_log(factor)
+    with jax.enable_x64(True):
+        ours = rebin_log(averaged_power_spectrum(observed(values), segment_size=256 * DT), factor)
+        full = np.isfinite(theirs.power)
+        for mine, other in (
+            (ours.freq, theirs.freq),
+            (ours.power, theirs.power),
+            (ours.power_error, theirs.power_err),
+            (ours.m, theirs.m),
+            (ours.width, theirs.k * theirs.df),
+        ):
+            np.testing.assert_allclose(mine, np.asarray(other)[full], rtol=1e-10)
+        with pytest.raises(ValueError, match="spectrum must have evenly spaced frequencies"):
+            rebin_log(ours, factor)
+
+
+@pytest.mark.parametrize("ratio", [2.0, 4.25, 3.7, 10.4])
+def test_linearly_rebinned_spectra_are_stingrays(ratio):
+    values = counts(2500)
+    raw = stingray_average(values, 250 * DT, norm="leahy")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = raw.rebin(ratio * raw.df)
+    with jax.enable_x64(True):
+        spectrum = averaged_power_spectrum(observed(values), segment_size=250 * DT, norm="leahy")
+        ours = rebin_linear(spectrum, ratio * raw.df)
+        n = theirs.freq.size  # one fewer where rounding makes a full last bin seem short
+        assert ours.freq.size - n in (0, 1)
+        assert ours.freq.size == int(124 / ratio + 1e-6)
+        for mine, other in ((ours.freq, theirs.freq), (ours.power, theirs.power), (ours.power_error, theirs.power_err)):
+            np.testing.assert_allclose(mine[:n], other, rtol=1e-9)
+        np.testing.assert_allclose(ours.m, theirs.m)
+    assert float(ours.m[0]) == np.rint(10 * ratio)
+
+
+def test_gradients_and_batches_of_averages(strict):
+    values = jnp.asarray(np.random.default_rng(0).poisson(9.0, (3, 5, 16)), jnp.float32).at[:, 2].set(0.0)
+
+    def loss(x, norm, common):
+        spectrum = segment_power_spectrum(x, DT, norm=norm, use_common_mean=common)
+        return jnp.log(spectrum.power).sum() + spectrum.noise
+
+    for norm, common in (("leahy", True), ("frac", False)):
+        gradients = jax.jit(jax.vmap(jax.grad(lambda x, n=norm, c=common: loss(x, n, c))))(values)
+        assert bool(jnp.isfinite(gradients).all())
+        step = jnp.zeros((5, 16)).at[1, 3].set(0.05)
+        rise = (loss(values[0] + step, norm, common) - loss(values[0] - step, norm, common)) / 0.1
+        assert float(gradients[0, 1, 3]) == pytest.approx(float(rise), rel=0.05, abs=0.01)
+
+
+def test_error_messages_of_averages():
+    with pytest.raises(ValueError, match=r"values must have shape \(n_segments, n_bins\), got \(8,\)"):
+        segment_power_spectrum(jnp.ones(8), DT)
+    with pytest.raises(ValueError, match="norm must be one of"):
+        segment_power_spectrum(jnp.ones((2, 8)), DT, norm="rms")
+    spectrum = segment_power_spectrum(jnp.ones((2, 8)), DT)
+    with pytest.raises(ValueError, match="new_width must be at least the spacing"):
+        rebin_linear(spectrum, 0.1)
+    with pytest.raises(ValueError, match="new_width must be at most"):
+        rebin_linear(spectrum, 100.0)
