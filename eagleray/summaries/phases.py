@@ -9,6 +9,7 @@ itself. Times are offsets from the epoch of the frequencies; at 1e9 s and 1 kHz 
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float64
 
 from eagleray.records import AnyArray
+
+_Result = TypeVar("_Result")
 
 _KEPT_BITS = 12
 _N_PARTS = 4
@@ -79,7 +82,7 @@ class TrialPhases:
     time_parts: Float[AnyArray, "n_terms n_parts n_times"]
     freq_parts: Float[AnyArray, "*trials n_terms n_parts"]
 
-    def map(self, function: Callable[[Float[Array, " n_times"]], Array]) -> Array:
+    def map(self, function: Callable[[Float[Array, " n_times"]], _Result]) -> _Result:
         """Apply a function to the phases of one trial, for every trial.
 
         Args:

@@ -135,14 +135,14 @@ def _averaged(
         raise ValueError(f"weights must have the shape of times {times.shape}, got {weights.shape}")
     segments = [slice(None)] if segment_size is None else _segments(times, segment_size)
     longest = max(times[part].size for part in segments)
-    total = 0.0
+    statistics = []
     for part in segments:
         # Segments are filled up to one length, so that all run in one compiled program.
         padding = (0, longest - times[part].size)
         data = (jnp.asarray(np.pad(weights[part], padding), jnp.result_type(float)),)
         trials = trial_phases(np.pad(times[part], padding), freqs, *derivatives)
-        total = total + _search(trials, data, statistic, options)
-    return total / len(segments)
+        statistics.append(_search(trials, data, statistic, options))
+    return sum(statistics[1:], statistics[0]) / len(segments)
 
 
 def _segments(times: np.ndarray, segment_size: float) -> list[np.ndarray]:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from stingray.pulse import fold_events, p_to_f, phaseogram as stingray_phaseogram
+from stingray.pulse import fold_events, p_to_f
+from stingray.pulse import phaseogram as stingray_phaseogram
 from stingray.pulse.pulsar import phase_exposure as stingray_exposure
 
 from eagleray.summaries.folding import (
