@@ -292,6 +292,60 @@ class ReferenceSummaries:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Draws of several chains from one posterior, and what they doubt about themselves. Chains are counted from 0.
+
+    Attributes:
+        draws: All parameters by name, fixed and tied ones included, each (n_chains, n_draws), in physical units.
+        positions: (n_chains, n_draws, n_free) the same in the unconstrained space.
+        log_density: (n_chains, n_draws) unnormalised ln posterior density of the positions.
+        divergent: (n_chains, n_draws) steps whose energy ran away; None where the method knows no energy.
+        acceptance: (n_chains, n_draws) acceptance probabilities; None where nothing is accepted or rejected.
+        n_steps: (n_chains, n_draws) evaluations of the gradient behind each draw; of the density, for methods that use
+            no gradient; None if not counted.
+        step_size: (n_chains,) tuned step of each chain; None where the method has none.
+        method: Name of the method.
+        seconds: Wall time [s] of each stage: `compile` (0 when a compiled program was used again) and `run`.
+        rhat: Rank-normalised split R-hat of each free parameter over all chains; inf if a chain is not finite.
+        ess_bulk: Effective number of draws of each free parameter in the bulk; 0 if a chain is not finite.
+        ess_tail: The same in the tails (5 % and 95 %).
+        log_evidence: Ln of the normalisation of likelihood times prior; None where the method gives none.
+        log_evidence_error: Its standard error.
+        warnings: Doubts in plain words; empty when there are none.
+        names: Free parameters, in the order of a position.
+        n_warmup_steps: (n_chains,) evaluations, as in `n_steps`, before the first draw.
+        n_nan: (n_chains,) times that a chain met a log density that is not a number, at its start or while it sampled.
+        finite: (n_chains,) whether all draws of a chain, and their log densities, are finite.
+        off: Chains that disagree with all the others.
+        approximate: Whether the draws come from an approximation of the posterior.
+        pareto_k: (n_chains,) shape of the tail of an approximation's importance weights; it can be trusted below 0.7.
+    """
+
+    draws: Mapping[str, NDArray[np.floating]]
+    positions: NDArray[np.floating]
+    log_density: NDArray[np.floating]
+    divergent: NDArray[np.bool_] | None
+    acceptance: NDArray[np.floating] | None
+    n_steps: NDArray[np.integer] | None
+    step_size: NDArray[np.floating] | None
+    method: str
+    seconds: Mapping[str, float]
+    rhat: Mapping[str, float]
+    ess_bulk: Mapping[str, float]
+    ess_tail: Mapping[str, float]
+    log_evidence: float | None = None
+    log_evidence_error: float | None = None
+    warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    n_warmup_steps: NDArray[np.integer] | None = None
+    n_nan: NDArray[np.integer] | None = None
+    finite: NDArray[np.bool_] | None = None
+    off: tuple[int, ...] = ()
+    approximate: bool = False
+    pareto_k: NDArray[np.floating] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
     """A posterior for one observation, and what it doubts about itself.
 
