@@ -292,6 +292,62 @@ class ReferenceSummaries:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimum:
+    """The best of several maximisations of a posterior density or a likelihood.
+
+    Attributes:
+        theta: All parameters by name, fixed and tied ones included, in physical units.
+        position: (n_free,) the same in the prior's unconstrained space.
+        log_likelihood: Ln likelihood there.
+        log_posterior: Ln likelihood plus ln prior density there, in physical units.
+        covariance: (n_free, n_free) of the free parameters in physical units, from the curvature (delta method). NaN
+            for a parameter at an end of its support; the others' then holds with that one where it is.
+        position_covariance: (n_free, n_free) of the position.
+        standard_error: Standard error of each parameter that is not fixed, in physical units; NaN where the curvature
+            gives none.
+        n_free: Number of free parameters.
+        aic: 2 n_free - 2 ln L.
+        bic: n_free ln n_data - 2 ln L; NaN where the number of data was not given.
+        n_starts: Maximisations.
+        n_agreeing: Those that reached the best value to within 0.1.
+        converged: Whether the best one settled.
+        positive_definite: Whether the curvature there is that of a maximum in every direction.
+        gradient_norm: Norm of the gradient there, in the unconstrained space.
+        at_bound: Parameters that sit at an end of their support.
+        names: Free parameters, in the order of a position.
+        deviance: 2 (ln L of the model that fits every datum - ln L); NaN where the former was not given.
+        shortfall: How far below the top of a parabola with its gradient and curvature the maximum is; NaN where the
+            curvature is not that of a maximum.
+        start_values: (n_starts,) what was maximised, where each start ended; -inf where it could not begin.
+        start_converged: (n_starts,) whether each start settled.
+        n_evaluations: Evaluations of the density and its gradient, all starts together.
+    """
+
+    theta: Mapping[str, float]
+    position: NDArray[np.floating]
+    log_likelihood: float
+    log_posterior: float
+    covariance: NDArray[np.floating]
+    position_covariance: NDArray[np.floating]
+    standard_error: Mapping[str, float]
+    n_free: int
+    aic: float
+    bic: float
+    n_starts: int
+    n_agreeing: int
+    converged: bool
+    positive_definite: bool
+    gradient_norm: float
+    at_bound: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    deviance: float = float("nan")
+    shortfall: float = float("nan")
+    start_values: NDArray[np.floating] | None = None
+    start_converged: NDArray[np.bool_] | None = None
+    n_evaluations: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Samples:
     """Draws of several chains from one posterior, and what they doubt about themselves. Chains are counted from 0.
 
