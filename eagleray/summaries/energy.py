@@ -1,6 +1,7 @@
-"""Spectra over energy of what varies in a band of frequencies: lags, rms, covariance, excess variance.
+"""Spectra over energy of what varies in a band of frequencies: lags, rms, covariance.
 
-Each takes a set of channel light curves, cut into segments, and a reference.
+Each takes a set of channel light curves, cut into segments, and a reference. (The excess variance of channels is
+`jax.vmap` of `eagleray.summaries.variability.excess_variance`.)
 """
 
 from typing import NamedTuple
@@ -290,38 +291,3 @@ def rms_energy_spectrum(
     rate = averages.noise / duration if fractional else jnp.ones_like(averages.noise)
     estimate = Estimate(jnp.where(known, rms / rate, jnp.nan), jnp.where(known, error / rate, jnp.nan))
     return estimate, variance / rate**2
-
-
-def excess_variance(
-    values: Float[Array, "*channels n_bins"],
-    error: Float[Array, "*channels n_bins"] | None = None,
-) -> tuple[Estimate, Estimate]:
-    """Variance of light curves beyond that of their errors, Stingray's `excess_variance`.
-
-    Args:
-        values: (..., n_bins) counts per bin, or rates, of one light curve or of channels.
-        error: (..., n_bins) their standard deviations; None for Poisson counts, whose variance is their mean.
-
-    Returns:
-        The normalised excess variance, (variance - mean squared error) / mean^2, of either sign; and the fractional
-        variability F_var, its root, NaN where it is negative. Each with errors, and of shape (...,). (Stingray takes
-        the symmetrised confidence interval of each count for the error of a Poisson light curve, which is larger
-        than its root; give that as `error` for Stingray's numbers.)
-
-    References:
-        Vaughan et al. (2003), MNRAS 345, 1271.
-    """
-    n_bins = values.shape[-1]
-    mean = values.mean(axis=-1)
-    noise = mean if error is None else (error**2).mean(axis=-1)
-    spread = ((values - mean[..., None]) ** 2).mean(axis=-1)
-    value = (spread - noise) / mean**2
-    relative = noise / mean**2
-    # The two terms of the error: of noise about no variability, and of noise about what there is.
-    value_error = square_root(2.0 / n_bins * relative**2 + 4.0 * jnp.maximum(value, 0.0) * relative / n_bins)
-    positive = value > 0
-    fvar = square_root(jnp.where(positive, value, 1.0))
-    return (
-        Estimate(value, value_error),
-        Estimate(jnp.where(positive, fvar, jnp.nan), jnp.where(positive, value_error / (2.0 * fvar), jnp.nan)),
-    )

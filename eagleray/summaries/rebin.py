@@ -227,7 +227,8 @@ def _host_frequencies(spectrum: PowerSpectrum | CrossSpectrum) -> tuple[np.ndarr
 
 def _rebin(spectrum: Spectrum, bins: FrequencyBins, width: AnyArray) -> Spectrum:
     """All that depends on frequency, averaged."""
-    power, m = jnp.asarray(spectrum.power), jnp.asarray(spectrum.m)
+    power = jnp.asarray(spectrum.power)
+    m = jnp.asarray(spectrum.m, power.real.dtype)
     common = {"freq": bins.freq, "power": bins.average(power), "m": bins.total(m), "width": width}
     if isinstance(spectrum, PowerSpectrum):
         return dataclasses.replace(spectrum, **common, error=bins.average_error(jnp.asarray(spectrum.power_error)))

@@ -10,7 +10,6 @@ import pytest
 from eagleray.simulators.timmer_koenig import gaussian_process
 from eagleray.summaries.energy import (
     covariance_energy_spectrum,
-    excess_variance,
     lag_energy_spectrum,
     rms_energy_spectrum,
 )
@@ -161,27 +160,6 @@ def test_errors_of_rms_are_its_scatter():
     assert float(jnp.median(theirs.error)) != pytest.approx(scatter, rel=0.12)
 
 
-def test_excess_variance_is_stingrays():
-    times, energies = photons()
-    values = channels_and_reference(times, energies)[0].reshape(3, -1)
-    errors = np.sqrt(values + 0.75)
-    with warnings.catch_warnings(), jax.enable_x64(True):
-        warnings.simplefilter("ignore")
-        from stingray import Lightcurve
-        from stingray.utils import excess_variance as stingray_excess_variance
-
-        normalised, fvar = jax.jit(excess_variance)(jnp.asarray(values), jnp.asarray(errors))
-        for i, x in enumerate(values):
-            curve = Lightcurve(np.arange(x.size) * DT, x, err=errors[i], err_dist="gauss", dt=DT)
-            for name, mine in (("norm_xs", normalised), ("fvar", fvar)):
-                value, error = stingray_excess_variance(curve, name)
-                assert float(mine.value[i]) == pytest.approx(value, rel=1e-10)
-                assert float(mine.error[i]) == pytest.approx(error, rel=1e-10)
-    quiet, root = excess_variance(jnp.full((4, 100), 9.0))
-    assert (np.asarray(quiet.value) < 0).all()
-    assert np.isnan(np.asarray(root.value)).all()
-
-
 def test_gradients_and_batches(strict):
     rng = np.random.default_rng(0)
     channels = jnp.asarray(rng.poisson(9.0, (2, 3, 4, 16)), jnp.float32)
@@ -191,7 +169,7 @@ def test_gradients_and_batches(strict):
         lag, (_, covariance) = spectra(x, reference)
         rms, variance = rms_energy_spectrum(x, DT, BAND)
         total = lag.value.sum() + jnp.nan_to_num(covariance.value).sum()
-        return total + jnp.nan_to_num(rms.value).sum() + variance.sum() + excess_variance(x)[0].value.sum()
+        return total + jnp.nan_to_num(rms.value).sum() + variance.sum()
 
     gradients = jax.jit(jax.vmap(jax.grad(loss)))(channels)
     assert gradients.shape == channels.shape
