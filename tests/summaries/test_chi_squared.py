@@ -52,3 +52,17 @@ def test_noncentral_chi_squared_is_scipys(x64, rtol):
         central = jax.jit(chi_squared.noncentral_chi_squared_cdf)(*arrays[:2], jnp.zeros_like(arrays[1]))
     np.testing.assert_allclose(ours, scipy.stats.ncx2.cdf(x, dof, noncentrality), rtol=rtol)
     np.testing.assert_allclose(central, scipy.stats.chi2.cdf(x, dof), rtol=rtol)
+
+
+@pytest.mark.slow
+def test_noncentral_gradients_are_finite_differences():
+    with jax.enable_x64(True):
+        x, noncentrality = 40.0, 30.0
+        function = jax.jit(lambda x, n: chi_squared.noncentral_chi_squared_cdf(x, 6.0, n))
+        slopes = jax.jit(jax.grad(lambda a: chi_squared.noncentral_chi_squared_cdf(a[0], 6.0, a[1])))(
+            jnp.array([x, noncentrality])
+        )
+        step = 1e-4
+        by_x = (function(x + step, noncentrality) - function(x - step, noncentrality)) / (2 * step)
+        by_noncentrality = (function(x, noncentrality + step) - function(x, noncentrality - step)) / (2 * step)
+    np.testing.assert_allclose(slopes, [by_x, by_noncentrality], rtol=1e-7)

@@ -75,20 +75,21 @@ def test_cospectrum_is_stingrays(x64, rtol):
         np.testing.assert_allclose(cross, theirs, rtol=rtol, atol=floor * np.abs(theirs).mean())
 
 
+@pytest.mark.slow
 def test_segments_with_gaps_do_not_matter():
     used = jnp.asarray(np.arange(N_SEGMENTS) < 9, jnp.float32)
     broken = [jnp.where(used[:, None] > 0, jnp.asarray(c, jnp.float32), 0.0) for c in COUNTS]
     whole = [jnp.asarray(c[:9], jnp.float32) for c in COUNTS]
     for function in (fad, cospectrum):
-        masked = jax.jit(lambda a, b, function=function: function(a, b, DT, used=used))(*broken)
-        cut = jax.jit(lambda a, b, function=function: function(a, b, DT))(*whole)
-        for one, other in zip(masked, cut, strict=True):
+        both = jax.jit(lambda a, b, c, d, f=function: (f(a, b, DT, used=used), f(c, d, DT)))
+        for one, other in zip(*both(*broken, *whole), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * float(np.abs(other).max()))
     gradient = jax.jit(jax.grad(lambda a: fad(a, broken[1], DT, used=used).power_sum.sum()))(broken[0])
     assert jnp.isfinite(gradient).all()
     assert (gradient[9:] == 0).all()
 
 
+@pytest.mark.slow
 def test_gradient_is_finite_differences():
     with jax.enable_x64(True):
         one, two = (jnp.asarray(c[:2]) for c in COUNTS)

@@ -58,6 +58,7 @@ def test_grid_is_the_double_loop(x64, rtol):
     np.testing.assert_allclose(np.stack(ours), theirs, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.slow
 def test_gradient_is_finite_differences():
     with jax.enable_x64(True):
         times, edges, values = jnp.asarray(TIMES), jnp.asarray(EDGES[:-1]), jnp.asarray(VALUES)
@@ -92,8 +93,11 @@ def test_random_walk_with_gaps_and_noise():
 
 def test_strict_mode_and_errors(strict):
     values = jnp.asarray(VALUES, jnp.float32)
-    structure_function(values, values, jnp.array([0.0, 1.0, 9.0]), errors=jnp.ones(N), mask=jnp.ones(N))
-    grid_structure_function(values, 1.0, np.array([1, 2]), errors=jnp.ones(N), mask=jnp.ones(N))
+    for function in (
+        lambda v: structure_function(v, v, jnp.array([0.0, 1.0, 9.0]), errors=jnp.ones(N), mask=jnp.ones(N)).value,
+        lambda v: grid_structure_function(v, 1.0, np.array([1, 2]), errors=jnp.ones(N), mask=jnp.ones(N)).value,
+    ):
+        assert jax.eval_shape(function, values).dtype == jnp.float32
     with pytest.raises(ValueError, match="edges must hold at least two edges, got 1"):
         structure_function(values, values, jnp.array([0.0]))
     with pytest.raises(ValueError, match="lags must be between 1 and n_bins - 1 = 119, got"):
