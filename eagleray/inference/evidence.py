@@ -6,12 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 # Least 2 ln(Bayes factor) -> what Kass & Raftery call it.
-_STRENGTHS = (
-    (10.0, "very strong"),
-    (6.0, "strong"),
-    (2.0, "positive"),
-    (-np.inf, "not worth more than a bare mention"),
-)
+_STRENGTHS = ((10.0, "very strong"), (6.0, "strong"), (2.0, "positive"), (0.0, "not worth more than a bare mention"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,5 +66,6 @@ def model_probabilities(
     if set(odds) != set(log_evidences) or not all(weight > 0 for weight in odds.values()):
         raise ValueError(f"prior_odds must be positive, one for each of {sorted(log_evidences)}, got {odds}")
     logs = np.array([value + np.log(odds[name]) for name, value in log_evidences.items()])
-    weights = np.exp(logs - logs.max())
+    with np.errstate(under="ignore"):  # a model that is out of the question has probability 0
+        weights = np.exp(logs - logs.max())
     return dict(zip(log_evidences, (weights / weights.sum()).tolist(), strict=True))

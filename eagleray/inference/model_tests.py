@@ -285,6 +285,6 @@ def _test(name: str, values: NDArray[np.float64], unconverged: NDArray[np.float6
 
 def _tails(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fraction of the rows, itself included, in which each column is at least as large; ties and NaN count."""
-    ordered = np.sort(np.where(np.isnan(values), np.inf, values), axis=0)
-    below = [np.searchsorted(column, entry, side="left") for column, entry in zip(ordered.T, values.T, strict=True)]
+    filled = np.where(np.isnan(values), np.inf, values)
+    below = [np.searchsorted(np.sort(column), column, side="left") for column in filled.T]
     return 1.0 - np.stack(below, axis=1) / len(values)

@@ -124,13 +124,11 @@ def checked_spectrum(power: ArrayLike, m: ArrayLike) -> tuple[NDArray[Any], NDAr
     dtype = jnp.result_type(float)
     observed, averaged = np.asarray(power, dtype), np.asarray(m, dtype)
     if observed.ndim != 1 or averaged.shape not in ((), observed.shape):
-        raise ValueError(
-            f"power must be (n_freq,) and m one number or (n_freq,), got {observed.shape}, {averaged.shape}"
-        )
-    if not (np.isfinite(observed).all() and (observed > 0).all()):
-        raise ValueError(
-            f"power must be positive and finite, got {observed[~(observed > 0)][:3].tolist()} or NaN or inf"
-        )
+        shapes = f"{observed.shape} and {averaged.shape}"
+        raise ValueError(f"power must be (n_freq,) and m one number or (n_freq,), got {shapes}")
+    wrong = observed[~(np.isfinite(observed) & (observed > 0))]
+    if wrong.size:
+        raise ValueError(f"power must be positive and finite, got {wrong[0]:g} among {observed.size}")
     if not (np.isfinite(averaged).all() and (averaged >= 1).all()):
         raise ValueError(f"m must be at least 1, got {averaged.min():g}")
     return observed, np.broadcast_to(averaged, observed.shape)
