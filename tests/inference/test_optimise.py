@@ -90,7 +90,9 @@ def scipy_maximum(target, start, use_prior=True):
         method="BFGS",
         options={"gtol": 1e-7},
     )
-    return found.fun, found.x * scale, np.asarray(jax.jit(jax.hessian(loss))(jnp.asarray(found.x * scale)))
+    best, steps = found.x * scale, np.diag(1e-5 * np.abs(found.x * scale))
+    columns = [(numpy_loss(best + step)[1] - numpy_loss(best - step)[1]) / (2 * step.max()) for step in steps]
+    return found.fun, best, np.stack(columns)
 
 
 @pytest.mark.parametrize(
@@ -209,10 +211,13 @@ def test_many_fits_are_the_same_as_each():
 
     power = np.random.default_rng(0).exponential(np.linspace(1, 10, 40)[:, None], (40, 64)).astype(np.float32)
     m = jnp.full(64, 3.0, jnp.float32)
-    draws = draw_starts(jax.random.key(0), likelihood, prior, power, shared=(m,), n_starts=2, n_draws=8)
-    known = draw_starts(
-        jax.random.key(0), likelihood, prior, power, shared=(m,), known={"level": power[:, 0]}, n_starts=2, n_draws=8
+    starts = jax.jit(
+        lambda key, power, known: draw_starts(
+            key, likelihood, prior, power, shared=(m,), known=known, n_starts=2, n_draws=8
+        )
     )
+    draws = starts(jax.random.key(0), power, {"level": np.full(40, np.nan, np.float32)})
+    known = starts(jax.random.key(0), power, {"level": power[:, 0]})
     inside = (power[:, 0] > 0.1) & (power[:, 0] < 100)
     given = np.asarray(jax.vmap(jax.vmap(prior.constrain))(known)["level"])
     np.testing.assert_allclose(given[inside], np.repeat(power[inside, :1], 2, 1), rtol=1e-4)
