@@ -14,6 +14,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from eagleray.likelihoods.gaussian_process.transitions import oscillator_transition
 
+# One scalar or vector for each attribute of a kind of terms; empty ones where there are no terms.
+Terms = tuple[ArrayLike | tuple[()], ...]
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -261,9 +264,9 @@ def carma(
 
 def make_kernel(
     *,
-    exponentials: tuple[ArrayLike, ...] = ((), ()),
-    oscillators: tuple[ArrayLike, ...] = ((), (), ()),
-    rotations: tuple[ArrayLike, ...] = ((), (), (), ()),
+    exponentials: Terms = ((), ()),
+    oscillators: Terms = ((), (), ()),
+    rotations: Terms = ((), (), (), ()),
 ) -> Kernel:
     """Kernel of many terms at once, from what the attributes of each kind hold, in their order.
 
@@ -282,13 +285,13 @@ def make_kernel(
     )
 
 
-def _real(value: ArrayLike) -> Array:
+def _real(value: ArrayLike | tuple[()]) -> Array:
     """As an array of floats, in its own precision where it has one."""
     array = jnp.asarray(value)
     return array.astype(jnp.result_type(array, 1.0))
 
 
-def _vectors(values: tuple[ArrayLike, ...]) -> list[Array]:
+def _vectors(values: Terms) -> list[Array]:
     """Vectors of one length and type."""
     arrays = [jnp.atleast_1d(_real(value)) for value in values]
     dtype = jnp.result_type(*arrays)

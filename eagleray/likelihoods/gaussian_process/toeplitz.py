@@ -10,6 +10,7 @@ eigenvalue, roughly that of the highest power to the noise level: fit steeper sp
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,8 @@ def autocovariance(
         raise ValueError(f"red_noise must be at least 2, got {red_noise!r}")
     if not n_aliases >= 1:
         raise ValueError(f"n_aliases must be at least 1, got {n_aliases!r}")
-    n_long = n_aliases * next_fast_len(int(np.ceil(n_bins * red_noise)), real=True)
+    fast: Any = next_fast_len(int(np.ceil(n_bins * red_noise)), real=True)  # SciPy's hint says None
+    n_long = n_aliases * fast
     step = dt / n_aliases
     host_freq = np.fft.rfftfreq(n_long, step)[1:]
     power = spectrum(jnp.asarray(host_freq, jnp.result_type(float)))
