@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from eagleray.inference.log_density import Target
 from eagleray.inference.samplers.chains import Outcome, Task, over_chains
 from eagleray.inference.samplers.targets import Bound
-from eagleray.inference.samplers.tuning import Kernel, Report, check_count, is_fault, tune_and_sample
+from eagleray.inference.samplers.tuning import Kernel, Report, check_count, tune_and_sample
 from eagleray.records import Key
 
 _N_PRIOR_DRAWS = 2048
@@ -66,12 +66,18 @@ def _walk_kernel() -> tuple[Callable[..., Any], Kernel]:
             spread = jnp.sqrt(metric) * normal if metric.ndim == 1 else jnp.linalg.cholesky(metric) @ normal
             return step_size * spread
 
-        state, info = step(key, state, log_density, move)
+        proposed = []  # BlackJAX tells the state that was accepted, not the one that was proposed
+
+        def watched(position: Float[Array, " n_theta"]) -> Float[Array, ""]:
+            proposed.append(log_density(position))
+            return proposed[-1]
+
+        state, info = step(key, state, watched, move)
         return state, Report(
             acceptance=info.acceptance_rate,
             n_steps=jnp.ones((), int),
             divergent=jnp.zeros((), bool),
-            nan=is_fault(info.proposal),
+            nan=jnp.isnan(proposed[-1]),
             truncated=jnp.zeros((), bool),
         )
 

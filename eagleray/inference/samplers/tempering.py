@@ -93,7 +93,14 @@ def _make_run(*, n_particles: int, target_ess: float, n_moves: int, max_temperat
         def step(key: Key, position: Float[Array, " n"]) -> Float[Array, " n"]:
             return factor @ jax.random.normal(key, position.shape, position.dtype)
 
-        return walk(key, state, log_density, step)
+        proposed = []  # BlackJAX tells the state that was accepted, not the one that was proposed
+
+        def watched(position: Float[Array, " n"]) -> Float[Array, ""]:
+            proposed.append(log_density(position))
+            return proposed[-1]
+
+        state, info = walk(key, state, watched, step)
+        return state, (info.acceptance_rate, jnp.isnan(proposed[-1]))
 
     def chain(bound: Bound, key: Key) -> dict[str, Array]:
         target = bound.posterior
@@ -122,16 +129,16 @@ def _make_run(*, n_particles: int, target_ess: float, n_moves: int, max_temperat
             at_posterior = state.tempering_param >= 1 - 1e-6  # these are the last moves
             state, info = kernel(jax.random.fold_in(key_loop, count), state, n_moves, {"factor": factor[None]})
             state = state._replace(tempering_param=jnp.asarray(state.tempering_param, dtype))
-            acceptance = info.update_info.acceptance_rate.mean()
+            acceptance, nan = info.update_info
             return (
                 state,
                 count + 1,
-                log_scale + 2 * (acceptance - _ACCEPTANCE),
+                log_scale + 2 * (acceptance.mean() - _ACCEPTANCE),
                 log_z + info.log_likelihood_increment,
                 eve[info.ancestors],
-                n_nan + jnp.isnan(info.update_info.proposal.logdensity).sum(),
+                n_nan + nan.sum(),
                 at_posterior,
-                info.update_info.acceptance_rate.mean(axis=1),
+                acceptance.mean(axis=1),
             )
 
         state = adaptive_tempered.init(particles)
