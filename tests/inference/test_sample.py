@@ -263,8 +263,9 @@ def test_bound_problem_is_its_target():
 
 
 def few_draws(seed):
-    """Draws so soon after the start that rounding has not grown yet."""
-    return sample(jax.random.key(seed), TARGET, "random_walk", n_warmup=20, n_draws=5, thinning=1)
+    """Draws so soon after given starts that rounding has not grown yet."""
+    starts = 0.1 * np.arange(12.0).reshape(4, 3) - 0.5
+    return sample(jax.random.key(seed), TARGET, "random_walk", initial=starts, n_warmup=20, n_draws=5, thinning=1)
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 """Many chains as one compiled program: mapped on a device, shared out between devices, compiled once.
 
-On CPUs the chains of a device run one after the other (`jax.lax.map`): side by side (`jax.vmap`) every chain waits for
-the longest trajectory of each draw, and the program takes twice as long to compile, which is most of the time that a
-small posterior needs. On accelerators the chains run side by side.
+On CPUs the chains of a device run one after the other (`jax.lax.map`). Side by side (`jax.vmap`) every chain waits for
+the longest trajectory of each draw: with 1024 powers and six parameters NUTS was no faster for 4 or 16 chains (0.53 and
+0.50 s, 2.0 and 2.0 s), and twice as long in compiling (8.1 and 4.4 s). For a Gaussian of three parameters, whose density
+costs nothing, side by side was faster by 0.1 s for 4 chains. On accelerators the chains run side by side.
 """
 
 import dataclasses

@@ -41,7 +41,8 @@ def nested(
     """Nested sampling with slices shaped by the live points; every chain is a run by itself.
 
     The evidence is that of all runs merged into one; its error is the scatter over simulated prior volumes. Draws are
-    resampled from each run's weighted points.
+    resampled from each run's weighted points. A likelihood that is not a number at a draw from the prior is refused; at
+    a later point it counts as below the contour and is not seen, which the methods with an accept step do see.
 
     Args:
         task: What is asked for; there is no warm-up.

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from eagleray.errors import InputError
@@ -15,11 +15,10 @@ from eagleray.inference.log_density import LogDensityFn
 from eagleray.inference.samplers.chains import Outcome, Task, over_chains, total
 from eagleray.inference.samplers.doubts import agreement, words
 from eagleray.inference.samplers.registry import Method, find_method
-from eagleray.inference.samplers.targets import Bound, HasDensity, Source, check_source, has_prior, names_of
+from eagleray.inference.samplers.starts import find_starts
+from eagleray.inference.samplers.targets import HasDensity, Source, check_source, has_prior, names_of
 from eagleray.inference.samplers.tuning import check_count
 from eagleray.records import AnyArray, Key, Samples
-
-_N_TRIES = 100
 
 
 def sample(
@@ -40,8 +39,9 @@ def sample(
     devices. Compiled programs are kept: a second call with the same target (the same object) and the same sizes and
     shapes compiles nothing, and a problem compiles once for all data of one shape.
 
-    Where no starting positions are given, each chain starts at the best, by its log density, of 100 draws from the
-    prior: near the bulk of the posterior, yet in as many places as there are chains.
+    Where no starting positions are given, each chain has its own search: a small population is led from the prior to
+    the posterior, and one of it is the start. A target with further coordinates starts at the best of 1000 draws from
+    its prior.
 
     Args:
         key: Typed PRNG key; consumed.
@@ -86,7 +86,7 @@ def sample(
     if not found.starts:
         outcome = found.run(task, **options)
         return _samples(task, method, found, outcome, np.zeros(n_chains, int), outcome.seconds)
-    positions, n_nan, seconds = _starts(key_start, task, initial)
+    positions, n_nan, seconds = find_starts(key_start, task, initial)
     outcome = found.run(dataclasses.replace(task, initial=positions), **options)
     return _samples(task, method, found, outcome, n_nan, total(seconds, outcome.seconds))
 
@@ -129,51 +129,6 @@ def _n_theta(source: Source, initial: Any) -> int:
     if not has_prior(source):
         raise InputError("initial must be given for a log density: positions (n_chains, n_theta) to start from")
     return len(names_of(source, 0))
-
-
-def _starts(key: Key, task: Task, initial: Any) -> tuple[Array, NDArray[np.integer], dict[str, float]]:
-    """Starting positions (n_chains, n_theta), and how often each chain met NaN while they were sought."""
-    if initial is None:
-        keys = jax.random.split(key, task.n_chains)
-        found, seconds = over_chains(_make_search, task, (keys,))
-    else:
-        positions = jnp.asarray(initial, jnp.result_type(float))
-        if positions.shape != (task.n_chains, task.n_theta) or not bool(jnp.isfinite(positions).all()):
-            raise InputError(
-                f"initial must hold finite positions of shape ({task.n_chains}, n_theta), got {positions.shape}"
-            )
-        found, seconds = over_chains(_make_check, task, (positions,))
-    positions, log_density, n_nan = found
-    nowhere = np.flatnonzero(log_density == -np.inf)
-    if nowhere.size:
-        where = "at its starting position" if initial is not None else f"at all of {_N_TRIES} draws from the prior"
-        raise InputError(f"the log density must be finite where chains start, got -inf for chain {nowhere[0]} {where}")
-    return jnp.asarray(positions), n_nan, seconds
-
-
-def _make_search() -> Callable[..., Any]:
-    """The best of many draws from the prior: `chain(bound, key)`."""
-
-    def chain(bound: Bound, key: Key) -> tuple[Array, Array, Array]:
-        if bound.initial is None:
-            raise ValueError("target must have a prior to draw starting positions from")
-        candidates = bound.initial(key, _N_TRIES)
-        log_density = jax.vmap(bound.log_density)(candidates)
-        nan = jnp.isnan(log_density)
-        best = jnp.argmax(jnp.where(nan, -jnp.inf, log_density))  # NaN is passed over here, and counted
-        return candidates[best], jnp.where(nan.all(), jnp.nan, log_density[best]), nan.sum()
-
-    return chain
-
-
-def _make_check() -> Callable[..., Any]:
-    """The log density at a given start: `chain(bound, position)`."""
-
-    def chain(bound: Bound, position: Float[Array, " n_theta"]) -> tuple[Array, Array, Array]:
-        log_density = bound.log_density(position)
-        return position, log_density, jnp.isnan(log_density).astype(int)
-
-    return chain
 
 
 def _make_parameters() -> Callable[..., Any]:
