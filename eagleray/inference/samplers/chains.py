@@ -2,8 +2,8 @@
 
 On CPUs the chains of a device run one after the other (`jax.lax.map`). Side by side (`jax.vmap`) every chain waits for
 the longest trajectory of each draw: with 1024 powers and six parameters NUTS was no faster for 4 or 16 chains (0.53 and
-0.50 s, 2.0 and 2.0 s), and twice as long in compiling (8.1 and 4.4 s). For a Gaussian of three parameters, whose density
-costs nothing, side by side was faster by 0.1 s for 4 chains. On accelerators the chains run side by side.
+0.50 s, 2.0 and 2.0 s), and twice as long in compiling (8.1 and 4.4 s). For a Gaussian of three parameters, whose
+density costs nothing, side by side was faster by 0.1 s for 4 chains. On accelerators the chains run side by side.
 """
 
 import dataclasses
