@@ -1,12 +1,14 @@
 """Derivatives compared: `python -m benchmarks.autodiff --json FILE [--quick] [--figure FILE] [--page FILE]`.
 
 Gradient and Hessian of a spectral likelihood, and a training step of a network, by JAX, finite differences, SymPy,
-Autograd and PyTorch. Everything runs in a fresh process with one thread; training steps also in one with all cores.
+Autograd and PyTorch. Everything runs in a fresh process with one thread; some of JAX once more in one whose calls are
+synchronous; training steps also in one with all cores.
 What is not installed is left out, and the file says so. docs/autodiff.md says what comes out and why.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.autodiff.figure import draw_figure
-from benchmarks.autodiff.methods import Options
+from benchmarks.autodiff.methods import DTYPES, Options
 from benchmarks.autodiff.network import WAYS, training_steps
 from benchmarks.autodiff.report import markdown, refresh
 from benchmarks.autodiff.spectral import PACKAGES, Settings, by_length, by_step, derivatives, floor, load_packages
+from benchmarks.autodiff.with_jax import SYNCHRONOUS
 from benchmarks.timing import machine_facts, one_thread_environment
 
 
@@ -29,7 +32,13 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     """Settings of a full or a quick run."""
     more: dict[str, Any] = {"n_powers": arguments.powers, "packages": tuple(arguments.packages)}
     if arguments.quick:
-        more |= {"n_parameters": (3, 15), "heavy_at": (15,), "lengths": (16, 1024, 16384), "step_parameters": 6}
+        more |= {
+            "n_parameters": (3, 15),
+            "heavy_at": (15,),
+            "heavy_single_at": (),
+            "lengths": (16, 1024, 16384),
+            "step_parameters": 6,
+        }
         more |= {"repeats": 3, "at_least": 0.02, "options": Options(batch=32, symbolic_cap=10.0)}
     if arguments.parameters:
         more["n_parameters"] = tuple(arguments.parameters)
@@ -73,9 +82,38 @@ def run_here(settings: Settings, quick: bool, threads: str) -> dict[str, Any]:
     return found
 
 
+def run_synchronously(settings: Settings) -> dict[str, Any]:
+    """What JAX costs in this process once calls of its CPU client wait for their result in the calling thread."""
+    needed = tuple(name for name in ("numpy", "jax", "mpmath") if name in settings.packages)
+    settings = dataclasses.replace(settings, only=SYNCHRONOUS, packages=needed)
+    packages = load_packages(settings)
+    if packages["jax"].get("reason"):
+        return {}
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    with jax.enable_x64(True):
+        return {
+            "spectral": derivatives(settings, packages, lambda _: None),
+            "lengths": by_length(settings, packages),
+            "floor": floor(settings, packages),
+        }
+
+
+def add_synchronous(found: dict[str, Any], other: dict[str, Any]) -> None:
+    """Put the entries of the synchronous process next to the others, under their names with "_sync"."""
+    for n, here in other.get("spectral", {}).items():
+        for dtype in DTYPES:
+            for quantity, entries in here[dtype].items():
+                found["spectral"][n][dtype][quantity] |= {f"{name}_sync": entry for name, entry in entries.items()}
+    if other:
+        found["floor"]["jax_reverse_jit_sync"] = other["floor"]["jax_reverse_jit"]
+        found["lengths"]["cpu_s"]["jax_reverse_jit_sync"] = other["lengths"]["cpu_s"]["jax_reverse_jit"]
+
+
 def run_apart(threads: str) -> dict[str, Any]:
     """The same command in a fresh process, with one thread or with all."""
-    environment = one_thread_environment() if threads == "one" else dict(os.environ)
+    environment = dict(os.environ) if threads == "all" else one_thread_environment()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         command = [sys.executable, "-m", "benchmarks.autodiff", *sys.argv[1:], "--json", str(path)]
@@ -95,14 +133,17 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, nargs="+", help="numbers of parameters: 3, 6, 9, ...")
     parser.add_argument("--powers", type=int, default=1024, help="powers of the spectrum")
     parser.add_argument("--packages", nargs="+", choices=PACKAGES, default=PACKAGES, help="packages to use")
-    parser.add_argument("--threads", choices=("one", "all"), help="run in this process; its environment says how many")
+    parser.add_argument("--threads", choices=("one", "sync", "all"), help="what to run in this process")
     arguments = parser.parse_args()
     if arguments.reuse:
         found = json.loads(arguments.json.read_text())
+    elif arguments.threads == "sync":
+        found = run_synchronously(read_settings(arguments))
     elif arguments.threads:
         found = run_here(read_settings(arguments), arguments.quick, arguments.threads)
     else:
         found = run_apart("one")
+        add_synchronous(found, run_apart("sync"))
         found["all_cores"] = None if arguments.quick else run_apart("all")
     if not arguments.reuse:
         arguments.json.write_text(json.dumps(found, indent=2))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from benchmarks.autodiff.methods import DTYPES
 from benchmarks.autodiff.reading import Found, dash, error_text, get, middle_size
 
+ALIKE = 0.1  # relative difference of times below which they are called alike
+
 
 class Absent(Exception):
     """A number that a sentence needs was not measured."""
@@ -49,9 +51,11 @@ class Numbers:
 
 def against(mine: float, other: float) -> str:
     """How `mine` compares with `other`, seconds both."""
+    if abs(mine / other - 1.0) < ALIKE:
+        return "about the time"
     if mine <= other:
-        return f"1/{dash(other / mine, 2)} of the time of"
-    return f"{dash(mine / other, 2)} times the time of"
+        return f"1/{dash(other / mine, 2)} of the time"
+    return f"{dash(mine / other, 2)} times the time"
 
 
 def _there(value: float | None, what: str) -> float:
@@ -99,10 +103,10 @@ def _not_compiled(numbers: Numbers) -> str:
     n = numbers.middle
     return (
         f"**Without compilation** JAX's gradient by {n} parameters takes "
-        f"{numbers.compare(n, 'gradient', 'jax_reverse', 'autograd')} Autograd's and "
-        f"{numbers.compare(n, 'gradient', 'jax_reverse', 'torch')} PyTorch's; compiled, "
-        f"{numbers.compare(n, 'gradient', 'jax_reverse_jit', 'autograd')} Autograd's and "
-        f"{numbers.compare(n, 'gradient', 'jax_reverse_jit', 'torch')} PyTorch's."
+        f"{numbers.compare(n, 'gradient', 'jax_reverse', 'autograd')} of Autograd's and "
+        f"{numbers.compare(n, 'gradient', 'jax_reverse', 'torch')} of PyTorch's; compiled, "
+        f"{numbers.compare(n, 'gradient', 'jax_reverse_jit', 'autograd')} of Autograd's and "
+        f"{numbers.compare(n, 'gradient', 'jax_reverse_jit', 'torch')} of PyTorch's."
     )
 
 
@@ -122,18 +126,38 @@ def _when_it_pays(numbers: Numbers) -> str:
 def _formulas(numbers: Numbers) -> str:
     """JAX against formulas, by hand or by SymPy."""
     parts = [
-        f"for {n} parameters {numbers.compare(n, 'gradient', 'jax_reverse_jit', 'numpy_by_hand')} formulas by hand in "
-        f"NumPy and {numbers.compare(n, 'gradient', 'jax_reverse_jit', 'sympy')} SymPy's"
+        f"for {n} parameters {numbers.compare(n, 'gradient', way, 'numpy_by_hand')} of formulas by hand in NumPy and "
+        f"{numbers.compare(n, 'gradient', way, 'sympy')} of SymPy's"
+        for way in ("jax_reverse_jit", "jax_reverse_jit_sync")
         for n in dict.fromkeys((numbers.least, numbers.most))
     ]
-    return "**Formulas.** JAX's compiled gradient takes " + "; ".join(parts) + "."
+    half = len(parts) // 2
+    return (
+        "**Formulas.** JAX's compiled gradient takes "
+        + "; ".join(parts[:half])
+        + ". With synchronous calls it takes "
+        + "; ".join(parts[half:])
+        + "."
+    )
+
+
+def _synchronous(numbers: Numbers) -> str:
+    """What handing a call to another thread costs."""
+    parts = [
+        f"{numbers.compare(n, 'gradient', 'jax_reverse_jit_sync', 'jax_reverse_jit')} for {n} parameters"
+        for n in dict.fromkeys((numbers.least, numbers.middle, numbers.most))
+    ]
+    return (
+        "**Waiting.** JAX's CPU client hands a call to another thread. A gradient with "
+        "`jax_cpu_enable_async_dispatch` off takes " + ", ".join(parts) + "."
+    )
 
 
 def _torch_compiler(numbers: Numbers) -> str:
     """JAX against PyTorch's compiler."""
     n = numbers.most
     parts = [
-        f"{quantity} takes {numbers.compare(n, quantity, mine, 'torch_compile')} torch.compile's, prepared in "
+        f"{quantity} takes {numbers.compare(n, quantity, mine, 'torch_compile')} of torch.compile's, prepared in "
         f"{dash(numbers.of(n, quantity, mine, 'prepare_s'), 2)} s against "
         f"{dash(numbers.of(n, quantity, 'torch_compile', 'prepare_s'), 2)} s"
         for quantity, mine in (("gradient", "jax_reverse_jit"), ("hessian", "jax_forward_reverse_jit"))
@@ -147,20 +171,27 @@ def _hessians(numbers: Numbers) -> str:
     whole = "jax_forward_reverse_jit"
     return (
         f"**Hessian.** By {n} parameters `jax.hessian` (forward over reverse) takes "
-        f"{numbers.compare(n, 'hessian', whole, 'numpy_by_hand')} the formulas by hand; column by column takes "
-        f"{numbers.compare(n, 'hessian', 'jax_columns_jit', whole)} it, reverse over reverse "
-        f"{numbers.compare(n, 'hessian', 'jax_reverse_reverse_jit', whole)} it, forward over forward "
-        f"{numbers.compare(n, 'hessian', 'jax_forward_forward_jit', whole)} it."
+        f"{numbers.compare(n, 'hessian', whole, 'numpy_by_hand')} of the formulas by hand; column by column it takes "
+        f"{numbers.compare(n, 'hessian', 'jax_columns_jit', whole)} of that, reverse over reverse "
+        f"{numbers.compare(n, 'hessian', 'jax_reverse_reverse_jit', whole)}, forward over forward "
+        f"{numbers.compare(n, 'hessian', 'jax_forward_forward_jit', whole)}."
     )
 
 
 def _many_sets(numbers: Numbers) -> str:
     """Vmapped gradients."""
     parts = [
-        f"{numbers.compare(n, 'gradient', 'jax_reverse_vmap', 'jax_reverse_jit')} a call of its own for {n} parameters"
+        f"{numbers.compare(n, 'gradient', 'jax_reverse_vmap', 'jax_reverse_jit')} of a call of its own for {n} "
+        "parameters"
         for n in dict.fromkeys((numbers.least, numbers.middle, numbers.most))
     ]
-    return "**Many sets at once.** A gradient in one vmapped call takes " + ", ".join(parts) + "."
+    n = numbers.middle
+    hessian = numbers.compare(n, "hessian", "jax_forward_reverse_vmap", "jax_forward_reverse_jit")
+    return (
+        "**Many sets at once.** A gradient in one vmapped call takes "
+        + ", ".join(parts)
+        + f"; a Hessian by {n} parameters {hessian}."
+    )
 
 
 def _training(numbers: Numbers) -> str:
@@ -169,10 +200,10 @@ def _training(numbers: Numbers) -> str:
     for size, one in numbers.found["network"].items():
         mine = numbers.step(size, "jax_jit")
         others = {"torch": "PyTorch", "autograd": "Autograd", "numpy_by_hand": "NumPy by hand"}
-        compared = ", ".join(f"{against(mine, numbers.step(size, way))} {name}" for way, name in others.items())
+        compared = ", ".join(f"{against(mine, numbers.step(size, way))} of {name}" for way, name in others.items())
         parts.append(
             f"{'-'.join(map(str, one['widths']))}: JAX takes {compared}; several steps in a call take "
-            f"{against(numbers.step(size, 'jax_scan'), mine)} as many calls"
+            f"{against(numbers.step(size, 'jax_scan'), mine)} of as many calls"
         )
     return "**Training step**, one thread, float32. " + ". ".join(parts) + "."
 
@@ -182,6 +213,7 @@ SENTENCES: tuple[Callable[[Numbers], str], ...] = (
     _errors,
     _not_compiled,
     _when_it_pays,
+    _synchronous,
     _formulas,
     _torch_compiler,
     _hessians,

@@ -7,6 +7,7 @@ from benchmarks.autodiff.findings import findings
 from benchmarks.autodiff.methods import DTYPES, all_methods
 from benchmarks.autodiff.network import WAYS
 from benchmarks.autodiff.reading import Found, dash, error_text, get, middle_size
+from benchmarks.autodiff.with_jax import SYNCHRONOUS
 
 
 def markdown(found: Found) -> dict[str, str]:
@@ -53,25 +54,32 @@ def _run(found: Found) -> str:
     )
 
 
+def _labels(quantity: str) -> dict[str, str]:
+    """Ways by name, those of the synchronous process after their likes."""
+    labels = {}
+    for name, method in all_methods()[quantity].items():
+        labels[name] = method.label
+        if name in SYNCHRONOUS:
+            labels[f"{name}_sync"] = f"{method.label}, synchronous"
+    return labels
+
+
 def _derivative_table(found: Found, quantity: str, scale: float) -> str:
     """Ways against numbers of parameters, with preparation and errors at the middle one."""
     spectral, middle = found["spectral"], middle_size(found)
     unit = {1e6: "µs", 1e3: "ms"}[scale]
     head = [f"CPU [{unit}] by number of parameters", *spectral, f"float32, {middle}", "preparation [s]", "error"]
     rows = []
-    values = all_methods()["value"] if quantity == "gradient" else {}
-    ways = [("value", *item) for item in values.items()] + [
-        (quantity, *item) for item in all_methods()[quantity].items()
-    ]
-    for kind, name, method in ways:
+    ways = [("value", *item) for item in _labels("value").items()] if quantity == "gradient" else []
+    ways += [(quantity, *item) for item in _labels(quantity).items()]
+    for kind, name, label in ways:
         entry = [get(spectral, n, "float64", kind, name, "cpu_s") for n in spectral]
         single = get(spectral, middle, "float32", kind, name)
         double = get(spectral, middle, "float64", kind, name)
         errors = [error_text(get(one, "error")) for one in (double, single)]
-        label = f"*value: {method.label}*" if kind == "value" else method.label
         rows.append(
             [
-                label,
+                f"*value: {label}*" if kind == "value" else label,
                 *(dash(None if one is None else one * scale) for one in entry),
                 dash(None if get(single, "cpu_s") is None else single["cpu_s"] * scale),
                 dash(get(double, "prepare_s"), 2, least=0.01),
@@ -137,10 +145,9 @@ def _step_table(found: Found) -> str:
 
 def _length_table(found: Found) -> str:
     """CPU microseconds of the gradient against the number of powers."""
-    lengths = found["lengths"]
-    methods = all_methods()["gradient"]
+    lengths, labels = found["lengths"], _labels("gradient")
     rows = [
-        [methods[name].label, *(dash(None if one is None else one * 1e6) for one in values)]
+        [labels[name], *(dash(None if one is None else one * 1e6) for one in values)]
         for name, values in lengths["cpu_s"].items()
     ]
     head = [f"CPU [µs], {lengths['n_parameters']} parameters, by number of powers", *map(str, lengths["n_powers"])]
@@ -149,13 +156,13 @@ def _length_table(found: Found) -> str:
 
 def _floor_table(found: Found) -> str:
     """What an empty call and an import cost."""
-    methods = all_methods()["gradient"]
+    labels = _labels("gradient")
     packages = {"numpy_by_hand": "numpy", "jax_reverse_jit": "jax", "autograd": "autograd", "torch": "torch"}
     rows = []
     for name, entry in found["floor"].items():
         cpu = None if entry["cpu_s"] is None else entry["cpu_s"] * 1e6
         loading = get(found["packages"], packages.get(name, ""), "import_s") if name != "numpy_by_hand" else None
-        rows.append([methods[name].label, dash(cpu), dash(entry.get("prepare_s"), 2, least=0.01), dash(loading, 2)])
+        rows.append([labels[name], dash(cpu), dash(entry.get("prepare_s"), 2, least=0.01), dash(loading, 2)])
     head = ["gradient of three squares", "CPU [µs]", "preparation [s]", "import [s]"]
     return _table(head, rows)
 

@@ -27,32 +27,37 @@ class Settings:
 
     Attributes:
         n_parameters: Sizes of the likelihood.
-        heavy_at: Those of them at which ways that take long to prepare are tried; in float32 the middle one alone.
+        heavy_at: Those of them at which ways that take long to prepare are tried in float64.
+        heavy_single_at: The same in float32.
         n_powers: Powers of the spectrum.
         lengths: Numbers of powers in the comparison of small and large problems.
         step_parameters: Parameters of the comparison of steps.
         repeats: Measurements, of which the median is taken.
         at_least: Seconds of one.
         packages: Those that may be used.
+        only: Names of ways, where not all are wanted.
         options: What single ways need to know.
     """
 
     n_parameters: tuple[int, ...] = (3, 6, 15, 30, 60)
     heavy_at: tuple[int, ...] = (3, 15, 60)
+    heavy_single_at: tuple[int, ...] = (15,)
     n_powers: int = 1024
     lengths: tuple[int, ...] = tuple(4**k for k in range(2, 9))
     step_parameters: int = 15
     repeats: int = 5
     at_least: float = 0.04
     packages: tuple[str, ...] = PACKAGES
+    only: tuple[str, ...] | None = None
     options: Options = Options()
 
-    def tries(self, method: Method, n_parameters: int, dtype: str) -> bool:
+    def tries(self, name: str, method: Method, n_parameters: int, dtype: str) -> bool:
         """Whether a way is tried for this many parameters in this precision."""
+        if self.only is not None and name not in self.only:
+            return False
         if not method.heavy:
             return True
-        few = self.heavy_at if dtype == "float64" else self.heavy_at[len(self.heavy_at) // 2 :][:1]
-        return n_parameters in few
+        return n_parameters in (self.heavy_at if dtype == "float64" else self.heavy_single_at)
 
 
 def load_packages(settings: Settings) -> dict[str, Entry]:
@@ -123,7 +128,7 @@ def derivatives(settings: Settings, packages: dict[str, Entry], say: Callable[[s
                 here[dtype][quantity] = {
                     name: _entry(method, problem, dtype, settings, packages, error_of)
                     for name, method in methods.items()
-                    if settings.tries(method, n, dtype)
+                    if settings.tries(name, method, n, dtype)
                 }
         found[str(n)] = here
         say(f"{n} parameters")
@@ -152,6 +157,7 @@ def _entry(
 def by_length(settings: Settings, packages: dict[str, Entry]) -> dict[str, Any]:
     """CPU seconds of the gradient by six parameters against the number of powers, in float64."""
     ways = ("jax_reverse_jit", "numpy_by_hand", "sympy", "autograd", "torch", "numpy_finite")
+    ways = tuple(name for name in ways if settings.only is None or name in settings.only)
     methods = all_methods()["gradient"]
     seconds: dict[str, list[float | None]] = {name: [] for name in ways}
     for length in settings.lengths:

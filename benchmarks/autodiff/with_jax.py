@@ -128,6 +128,9 @@ def _many(label: str, name: str) -> Method:
     return Method(label, "jax", functools.partial(_build_batch, name))
 
 
+# Measured once more in a process whose calls are synchronous, under these names with "_sync".
+SYNCHRONOUS = ("jax_jit", "jax_reverse_jit", "jax_forward_reverse_jit", "jax_columns_jit")
+
 METHODS = {
     "value": {
         "jax_jit": _one("JAX, jit", "value", True),
