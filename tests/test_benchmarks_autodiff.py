@@ -100,7 +100,9 @@ def test_numbers_are_written_shortly():
 
 
 def test_a_page_without_a_place_is_refused():
-    assert refresh("a\n<!-- t -->\nold\n<!-- end t -->\nb", {"t": "new"}) == "a\n<!-- t -->\nnew\n<!-- end t -->\nb"
+    for old in ("", "old\n"):
+        page = refresh(f"a\n<!-- t -->\n{old}<!-- end t -->\nb", {"t": "new"})
+        assert page == "a\n<!-- t -->\nnew\n<!-- end t -->\nb"
     with pytest.raises(ValueError, match="page must have a place <!-- t -->"):
         refresh("a", {"t": "new"})
 

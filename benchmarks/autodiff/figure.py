@@ -38,7 +38,7 @@ STYLES = {
         "jax_reverse": ("JAX reverse, not compiled", BLUE, "o", ":"),
         "jax_forward_jit": ("JAX forward, jit", BLUE, "o", "--"),
         "jax_reverse_jit": ("JAX reverse, jit", BLUE, "o", "-"),
-        "jax_reverse_jit_sync": ("the same, synchronous", BLUE, "*", "-."),
+        "jax_reverse_jit_sync": ("JAX reverse, jit, synchronous", BLUE, "*", "-."),
         "numpy_by_hand": ("NumPy by hand", BLACK, "x", "-"),
     },
     "hessian": {

@@ -68,19 +68,18 @@ def _there(value: float | None, what: str) -> float:
 def _cost_in_values(numbers: Numbers) -> str:
     """How gradients grow with the number of parameters."""
     ways = {
-        "jax_reverse_jit": "reverse mode",
-        "jax_forward_jit": "forward mode",
-        "jax_finite": "finite differences",
+        "jax_reverse_jit_sync": "reverse mode",
+        "jax_forward_jit_sync": "forward mode",
+        "jax_finite_sync": "finite differences",
     }
     sizes = numbers.least, numbers.most
     parts = []
     for way, label in ways.items():
-        ratios = [numbers.of(n, "gradient", way) / numbers.of(n, "value", "jax_jit") for n in sizes]
+        ratios = [numbers.of(n, "gradient", way) / numbers.of(n, "value", "jax_jit_sync") for n in sizes]
         parts.append(f"{label} {dash(ratios[0], 2)} and {dash(ratios[1], 2)}")
     return (
-        f"**Cost.** A gradient in units of a value, both compiled by JAX, for {sizes[0]} and {sizes[1]} parameters: "
-        + ", ".join(parts)
-        + "."
+        f"**Cost.** A gradient in units of a value, both compiled by JAX, calls synchronous, for {sizes[0]} and "
+        f"{sizes[1]} parameters: {', '.join(parts)}."
     )
 
 

@@ -58,12 +58,14 @@ class Method:
         package: What must be installed.
         build: Makes it ready; its time, and the first call's, is the time of preparation.
         heavy: Whether it takes so long to prepare that it is tried at few sizes only.
+        dtypes: Precisions in which it is tried.
     """
 
     label: str
     package: str
     build: Callable[[Problem, str, Options], Ready]
     heavy: bool = False
+    dtypes: tuple[str, ...] = DTYPES
 
 
 def import_or_say(package: str) -> Any:

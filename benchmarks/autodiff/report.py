@@ -28,10 +28,10 @@ def markdown(found: Found) -> dict[str, str]:
 def refresh(page: str, tables: dict[str, str]) -> str:
     """The page with its tables, each between `<!-- name -->` and `<!-- end name -->`, replaced."""
     for name, table in tables.items():
-        place = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end {name} -->)", re.DOTALL)
+        place = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
         if not place.search(page):
             raise ValueError(f"page must have a place <!-- {name} --> ... <!-- end {name} -->")
-        page = place.sub(lambda match, table=table: match[1] + table + match[2], page)
+        page = place.sub(lambda match, table=table: match[1] + table + "\n" + match[2], page)
     return page
 
 

@@ -53,7 +53,7 @@ class Settings:
 
     def tries(self, name: str, method: Method, n_parameters: int, dtype: str) -> bool:
         """Whether a way is tried for this many parameters in this precision."""
-        if self.only is not None and name not in self.only:
+        if dtype not in method.dtypes or (self.only is not None and name not in self.only):
             return False
         if not method.heavy:
             return True

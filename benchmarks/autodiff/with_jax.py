@@ -120,7 +120,9 @@ def _finite_batch(problem: Problem, dtype: str, options: Options) -> Ready:
 
 def _one(label: str, name: str, compiled: bool) -> Method:
     """Entry for one parameter set."""
-    return Method(label, "jax", functools.partial(_build, name, compiled), heavy=not compiled)
+    build = functools.partial(_build, name, compiled)
+    # Dispatch, which is what calls that are not compiled spend, does not know the precision.
+    return Method(label, "jax", build) if compiled else Method(label, "jax", build, heavy=True, dtypes=("float64",))
 
 
 def _many(label: str, name: str) -> Method:
@@ -129,7 +131,14 @@ def _many(label: str, name: str) -> Method:
 
 
 # Measured once more in a process whose calls are synchronous, under these names with "_sync".
-SYNCHRONOUS = ("jax_jit", "jax_reverse_jit", "jax_forward_reverse_jit", "jax_columns_jit")
+SYNCHRONOUS = (
+    "jax_jit",
+    "jax_reverse_jit",
+    "jax_forward_jit",
+    "jax_finite",
+    "jax_forward_reverse_jit",
+    "jax_columns_jit",
+)
 
 METHODS = {
     "value": {
