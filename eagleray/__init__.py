@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from eagleray.inference.storage import load_posterior, save_posterior
     from eagleray.interop.datatree import to_datatree
     from eagleray.interop.reading import read_observation
-    from eagleray.pipeline import infer, train, write_result
+    from eagleray.pipeline.amortised import infer, train
+    from eagleray.pipeline.exact import fit
+    from eagleray.pipeline.results import write_result
     from eagleray.problems import make_problem
 
 __all__ = [
     "Config",
     "InputError",
+    "fit",
     "infer",
     "load_posterior",
     "make_problem",
@@ -38,14 +41,15 @@ __all__ = [
 _HOMES = {
     "Config": "eagleray.config",
     "InputError": "eagleray.errors",
-    "infer": "eagleray.pipeline",
+    "fit": "eagleray.pipeline.exact",
+    "infer": "eagleray.pipeline.amortised",
     "load_posterior": "eagleray.inference.storage",
     "make_problem": "eagleray.problems",
     "read_observation": "eagleray.interop.reading",
     "save_posterior": "eagleray.inference.storage",
     "to_datatree": "eagleray.interop.datatree",
-    "train": "eagleray.pipeline",
-    "write_result": "eagleray.pipeline",
+    "train": "eagleray.pipeline.amortised",
+    "write_result": "eagleray.pipeline.results",
 }
 
 

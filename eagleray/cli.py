@@ -103,38 +103,81 @@ def infer(
 
     folder = out or Path(f"{observation.name.split('.')[0]}_eagleray")
     check_target(folder, overwrite=overwrite)
-    settings = _config(config, problem, prior, setting, simulations, seed, draws)
+    settings = _training_config(config, problem, prior, setting, simulations, seed, draws)
     data = read_observation(observation, dt=dt, counts_unit=counts_unit, band=band)
     _describe(data)
 
-    from eagleray import pipeline
-    from eagleray.diagnostics.verdicts import judge
     from eagleray.inference.storage import load_posterior
-    from eagleray.report import render_table
+    from eagleray.pipeline import amortised
+    from eagleray.pipeline.results import write_result
 
     trained = None
     if network is not None:
         trained = load_posterior(network)
-        fixed = sorted(settings.model_fields_set & pipeline.FIXED_BY_NETWORK)
+        fixed = sorted(settings.model_fields_set & amortised.FIXED_BY_NETWORK)
         if fixed:
             raise InputError(f"--network answers with its own {fixed[0]}; leave out what sets {', '.join(fixed)}")
     with _progress(quiet) as watch:
-        result, posterior = pipeline.infer(
+        result, posterior = amortised.infer(
             data,
             config=settings,
             posterior=trained,
-            cache=pipeline.default_cache() if cache else None,
+            cache=amortised.default_cache() if cache else None,
             command=shlex.join(["eagleray", *sys.argv[1:]]),
             watch=watch,
         )
-        pipeline.write_result(result, posterior, folder, overwrite=overwrite)
-    console = Console()
-    console.print(render_table(result))
-    for warning in result.warnings:
-        _messages.print(f"Warning: {warning}", markup=False, style="yellow")
-    for verdict in judge(result):
-        console.print(f"{verdict.state:>7}  {verdict.title}", highlight=False)
-    console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+        write_result(result, folder, posterior=posterior, overwrite=overwrite)
+    _answer(result, folder)
+
+
+@app.command()
+def fit(
+    observation: Observation,
+    model: Annotated[
+        str | None,
+        typer.Option(help='Model of the power spectrum, as `"powerlaw + qpo:lorentzian + constant"`.'),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: the file's name + `_fit_eagleray`.")] = None,
+    segment: Annotated[
+        float | None, typer.Option(help="Average the periodograms of segments of this length [s].")
+    ] = None,
+    rebin: Annotated[float | None, typer.Option(help="Growth of logarithmic frequency bins; 0 for none.")] = None,
+    norm: Annotated[str | None, typer.Option(help="Norm of the spectrum: frac, leahy, abs or none.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Sampler; `nested` also gives the evidence.")] = None,
+    config: ConfigFile = None,
+    prior: Priors = None,
+    setting: Settings = None,
+    draws: Annotated[int | None, typer.Option(help="Posterior draws of each chain.")] = None,
+    seed: Seed = None,
+    dt: BinWidth = None,
+    counts_unit: CountsUnit = 1.0,
+    band: Band = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a model to the power spectrum by its exact likelihood: best fit, posterior, checks, figures and a report.
+
+    A prior can also fix a parameter, `constant.level="fixed(2)"`, or tie it to another, as
+    `lorentzian_2.centre="tied(2 * lorentzian.centre)"`.
+    """
+    from eagleray.config import FitConfig
+    from eagleray.files import check_target
+    from eagleray.interop.reading import read_observation
+
+    folder = out or Path(f"{observation.name.split('.')[0]}_fit_eagleray")
+    check_target(folder, overwrite=overwrite)
+    options = {"model": model, "segment_size": segment, "rebin": rebin, "norm": norm, "sampler": sampler}
+    settings = _config(FitConfig, config, prior, setting, options | {"n_draws": draws, "seed": seed})
+    data = read_observation(observation, dt=dt, counts_unit=counts_unit, band=band)
+    _describe(data)
+
+    from eagleray.pipeline import exact
+    from eagleray.pipeline.results import write_result
+
+    with _progress(quiet) as watch:
+        result = exact.fit(data, config=settings, command=shlex.join(["eagleray", *sys.argv[1:]]), watch=watch)
+        write_result(result, folder, overwrite=overwrite)
+    _answer(result, folder)
 
 
 @app.command()
@@ -158,15 +201,15 @@ def train(
     from eagleray.files import check_target
 
     check_target(out, overwrite=overwrite)
-    settings = _config(config, problem, prior, setting, simulations, seed, None)
+    settings = _training_config(config, problem, prior, setting, simulations, seed, None)
     task = _problem(observation, settings, dt, counts_unit, band)
-    from eagleray import pipeline
     from eagleray.inference.storage import save_posterior
     from eagleray.interop.banks import load_bank
+    from eagleray.pipeline import amortised
 
     simulated = None if bank is None else load_bank(bank, signature=task.signature())
     with _progress(quiet) as watch:
-        posterior = pipeline.train(task, config=settings, bank=simulated, watch=watch)
+        posterior = amortised.train(task, config=settings, bank=simulated, watch=watch)
     save_posterior(posterior, out, overwrite=overwrite)
     _messages.print(f"Network: {out}")
 
@@ -191,13 +234,13 @@ def simulate(
     from eagleray.files import check_target
 
     check_target(out, overwrite=overwrite)
-    settings = _config(config, problem, prior, setting, simulations, seed, None)
+    settings = _training_config(config, problem, prior, setting, simulations, seed, None)
     task = _problem(observation, settings, dt, counts_unit, band)
-    from eagleray import pipeline
     from eagleray.interop.banks import save_bank
+    from eagleray.pipeline import amortised
 
     with _progress(quiet) as watch:
-        simulated = pipeline.simulate(task, n=settings.n_simulations, seed=settings.seed, watch=watch)
+        simulated = amortised.simulate(task, n=settings.n_simulations, seed=settings.seed, watch=watch)
     save_bank(simulated, out, signature=task.signature(), overwrite=overwrite)
     _messages.print(f"Bank: {out} ({len(simulated.valid)} simulations, {(~simulated.valid).sum()} without a summary)")
 
@@ -221,7 +264,20 @@ def problems() -> None:
             console.print(f"  {title:<13} {text}", markup=False)
 
 
-def _config(
+@app.command()
+def models() -> None:
+    """List the shapes that a model of `fit` is made of, with their parameters."""
+    from eagleray.simulators.expressions import SHAPES
+    from eagleray.simulators.spectrum import parameters
+
+    console = Console(highlight=False)
+    console.print('A model is a sum of shapes, or of products: "powerlaw + qpo:lorentzian + constant".')
+    for name, shape in SHAPES.items():
+        free = ", ".join(parameter for parameter in parameters(shape) if parameter != "pivot")
+        console.print(f"  [bold]{name:<24}[/bold] {free}")
+
+
+def _training_config(
     file: Path | None,
     problem: str | None,
     priors: list[str] | None,
@@ -230,14 +286,23 @@ def _config(
     seed: int | None,
     draws: int | None,
 ) -> Any:
+    """Settings of a network."""
+    from eagleray.config import Config
+
+    options = {"problem": problem, "n_simulations": simulations, "seed": seed, "n_draws": draws}
+    return _config(Config, file, priors, settings, options)
+
+
+def _config(
+    kind: Any, file: Path | None, priors: list[str] | None, settings: list[str] | None, options: dict[str, Any]
+) -> Any:
     """Settings from the TOML file, then `--set`, then the options with names of their own."""
     from eagleray.config import make_config, read_config
 
-    options = {"problem": problem, "n_simulations": simulations, "seed": seed, "n_draws": draws}
     given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
     if priors:
         given["prior"] = {name: _value(text) for name, text in (_pair("--prior", prior) for prior in priors)}
-    return make_config(read_config(file) if file else {}, _nested(settings or []), given)
+    return make_config(read_config(file) if file else {}, _nested(settings or []), given, kind=kind)
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:
@@ -281,6 +346,20 @@ def _problem(observation: Path, settings: Any, dt: float | None, counts_unit: fl
     data = read_observation(observation, dt=dt, counts_unit=counts_unit, band=band)
     _describe(data)
     return make_problem(settings.problem, data, settings.prior, **settings.settings)
+
+
+def _answer(result: Any, folder: Path) -> None:
+    """Show a result in the terminal: the table, its doubts, the verdicts."""
+    from eagleray.diagnostics.verdicts import judge
+    from eagleray.report import render_table
+
+    console = Console()
+    console.print(render_table(result))
+    for warning in result.warnings:
+        _messages.print(f"Warning: {warning}", markup=False, style="yellow")
+    for verdict in judge(result):
+        console.print(f"{verdict.state:>7}  {verdict.title}", highlight=False)
+    console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 def _describe(data: Any) -> None:

@@ -6,12 +6,13 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pydantic
 
 from eagleray.errors import InputError
 from eagleray.networks.estimators import FlowSettings
+from eagleray.records import Norm
 from eagleray.training.loop import TrainingSettings
 
 
@@ -50,8 +51,47 @@ class Config(pydantic.BaseModel):
         return self.model_dump(mode="json", include=set(names))
 
 
-def make_config(*layers: Mapping[str, Any]) -> Config:
+class FitConfig(pydantic.BaseModel):
+    """Everything that decides a fit by exact likelihood, besides the observation.
+
+    Attributes:
+        model: Model of the power spectrum, as text.
+        prior: Priors that replace the defaults; also "fixed(2)" and "tied(2 * qpo.centre)".
+        norm: Norm of the spectrum.
+        segment_size: Length of the segments whose periodograms are averaged [s]; None: one periodogram of all.
+        rebin: Growth of logarithmic frequency bins; 0 for none.
+        sampler: A key of `eagleray.inference.samplers.METHODS`.
+        n_chains: Chains.
+        n_warmup: Steps of each chain that tune the sampler.
+        n_draws: Draws kept of each chain.
+        n_predictive: Posterior draws from which powers are simulated.
+        seed: Seed of every random number.
+    """
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    model: str = "powerlaw + constant"
+    prior: dict[str, str] = {}
+    norm: Norm = "frac"
+    segment_size: float | None = pydantic.Field(default=None, gt=0)
+    rebin: float = pydantic.Field(default=0.0, ge=0)
+    sampler: str = "nuts"
+    n_chains: int = pydantic.Field(default=4, ge=2)
+    n_warmup: int = pydantic.Field(default=1000, ge=50)
+    n_draws: int = pydantic.Field(default=2000, ge=50)
+    n_predictive: int = pydantic.Field(default=1000, ge=50)
+    seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
+
+
+Settings = TypeVar("Settings", Config, FitConfig)
+
+
+def make_config(*layers: Mapping[str, Any], kind: type[Settings] = Config) -> Settings:
     """Merge layers of settings, later ones winning entry by entry, and validate the outcome.
+
+    Args:
+        *layers: Settings by name.
+        kind: `Config` of a network, or `FitConfig` of an exact likelihood.
 
     Raises:
         InputError: If a name is unknown or a value out of range.
@@ -60,21 +100,23 @@ def make_config(*layers: Mapping[str, Any]) -> Config:
     for layer in layers:
         _merge(merged, layer)
     try:
-        return Config.model_validate(merged)
+        return kind.model_validate(merged)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
         if first["type"] == "extra_forbidden" or first["type"] == "unexpected_keyword_argument":
-            raise InputError(f"{where} is no setting; known here: {', '.join(_siblings(first['loc']))}") from error
+            raise InputError(
+                f"{where} is no setting; known here: {', '.join(_siblings(kind, first['loc']))}"
+            ) from error
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{where}: {message}, got {first.get('input')!r}") from error
 
 
-def _siblings(place: tuple[int | str, ...]) -> list[str]:
+def _siblings(kind: type[pydantic.BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """Settings that are known where an unknown one was found."""
-    parent = Config.model_fields.get(str(place[0])) if len(place) > 1 else None
+    parent = kind.model_fields.get(str(place[0])) if len(place) > 1 else None
     if parent is None or not dataclasses.is_dataclass(parent.annotation):
-        return list(Config.model_fields)
+        return list(kind.model_fields)
     return [field.name for field in dataclasses.fields(parent.annotation)]
 
 

@@ -402,25 +402,36 @@ class Samples:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictiveCheck:
+    """One statistic of the observed data among those of data simulated from the posterior.
+
+    Attributes:
+        name: The statistic, for people to read.
+        observed: Its value, averaged over the posterior where it depends on the parameters.
+        p_value: Fraction of simulated data whose statistic is at least as large, (k + 1) / (n + 1).
+        n: Simulated data sets behind the p-value.
+    """
+
+    name: str
+    observed: float
+    p_value: float
+    n: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
     """A posterior for one observation, and what it doubts about itself.
 
     Attributes:
         draws: Posterior draws by parameter name, each (n_draws,), in physical units.
-        log_prob: (n_draws,) log posterior density of each draw as the network sees it, in physical units.
+        log_prob: (n_draws,) log posterior density of each draw in physical units; of a fit, unnormalised.
         units: Unit of each parameter, for labels.
         prior: Prior of each parameter, as text.
         observation: What was observed.
-        freq: (n_freq,) centres of the frequency bins of the summary's spectrum [Hz].
-        power_obs: (n_freq,) observed log-binned power [(rms/mean)^2/Hz].
-        x_obs: (n_features,) the summary the network saw.
-        feature_names: Name of each entry of the summary.
-        predictive_values: (n_predictive, n_bins) light curves simulated from posterior draws, like the observation.
-        predictive_power: (n_predictive, n_freq) their log-binned powers.
-        calibration: Record of the network on fresh simulations.
-        typicality: Observed summary among those simulated from the prior.
-        predictive_typicality: Observed summary among those simulated from the posterior.
-        history: Training curve of the network.
+        freq: (n_freq,) centres of the frequency bins in which powers are shown [Hz].
+        power_obs: (n_freq,) observed log-binned power.
+        power_unit: Unit of the powers, for labels.
+        predictive_power: (n_predictive, n_freq) log-binned powers simulated from posterior draws.
         warnings: Doubts in plain words; empty when there are none.
         provenance: Versions, seed, command, configuration: all that is needed to repeat the result.
     """
@@ -432,13 +443,49 @@ class Result:
     observation: LightCurve
     freq: NDArray[np.floating]
     power_obs: NDArray[np.floating]
+    power_unit: str = "(rms/mean)²/Hz"
+    predictive_power: NDArray[np.floating]
+    warnings: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkResult(Result):
+    """The answer of a trained network.
+
+    Attributes:
+        x_obs: (n_features,) the summary the network saw.
+        feature_names: Name of each entry of the summary.
+        predictive_values: (n_predictive, n_bins) light curves simulated from posterior draws, like the observation.
+        calibration: Record of the network on fresh simulations.
+        typicality: Observed summary among those simulated from the prior.
+        predictive_typicality: Observed summary among those simulated from the posterior.
+        history: Training curve of the network.
+    """
+
     x_obs: NDArray[np.floating]
     feature_names: tuple[str, ...]
     predictive_values: NDArray[np.floating]
-    predictive_power: NDArray[np.floating]
     calibration: Calibration
     typicality: Typicality
     predictive_typicality: Typicality
     history: TrainingHistory
-    warnings: tuple[str, ...]
-    provenance: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitResult(Result):
+    """The answer of a sampler on an exact likelihood.
+
+    Attributes:
+        spectrum: The powers that were fitted.
+        components: Power of each term of the model at `spectrum.freq`, at the optimum.
+        optimum: The best fit.
+        samples: The chains.
+        checks: Statistics of the observed powers among simulated ones.
+    """
+
+    spectrum: PowerSpectrum
+    components: Mapping[str, NDArray[np.floating]]
+    optimum: Optimum
+    samples: Samples
+    checks: tuple[PredictiveCheck, ...]

@@ -30,7 +30,7 @@ ALLOWED = {
     "problems": {"records", "priors", "simulators", "summaries", "likelihoods", "errors"},
     "interop": {"records", "problems", "files", "errors"},
     "report": {"records", "diagnostics", "files", "errors"},
-    "config": {"errors", "networks", "training"},
+    "config": {"errors", "records", "networks", "training"},
     "pipeline": ROOMS - {"cli"},
     "cli": ROOMS,
 }
@@ -118,7 +118,7 @@ import jax
 before = dict(jax.config.values)
 import eagleray.problems, eagleray.inference.storage, eagleray.report, eagleray.cli, eagleray.training.loop
 assert not {"stingray", "matplotlib"} & set(sys.modules), "importing the rooms is heavy"
-import eagleray.pipeline, eagleray.inference.samplers, eagleray.interop.banks
+import eagleray.pipeline.amortised, eagleray.pipeline.exact, eagleray.inference.samplers, eagleray.interop.banks
 changed = {k for k, v in jax.config.values.items() if before.get(k) != v}
 assert not changed, changed
 assert "stingray" not in sys.modules, "importing the pipeline is heavy"  # arviz_base takes matplotlib along

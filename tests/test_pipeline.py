@@ -10,7 +10,8 @@ import xarray as xr
 from eagleray.config import make_config
 from eagleray.errors import InputError
 from eagleray.inference.storage import load_posterior
-from eagleray.pipeline import default_cache, infer, matching_problem, observed_summary, simulate, train, write_result
+from eagleray.pipeline.amortised import default_cache, infer, matching_problem, observed_summary, simulate, train
+from eagleray.pipeline.results import write_result
 from eagleray.problems import make_problem
 
 TINY = {
@@ -102,7 +103,7 @@ def test_a_damaged_cache_entry_is_made_anew(answer, observation, cache, monkeypa
         made.append(problem.name)
         return answer[1]
 
-    monkeypatch.setattr("eagleray.pipeline.train", train_nothing)
+    monkeypatch.setattr("eagleray.pipeline.amortised.train", train_nothing)
     (entry,) = (cache / "networks").iterdir()
     (entry / "posterior.json").write_text("{")
     infer(observation, config=make_config(TINY), cache=cache)
@@ -151,7 +152,7 @@ def test_simulations_without_a_summary_are_too_many(make_counts):
 def test_folder_holds_everything_and_nothing_else(answer, tmp_path):
     result, posterior, _ = answer
     folder = tmp_path / "out"
-    write_result(result, posterior, folder)
+    write_result(result, folder, posterior=posterior)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert {p.name for p in folder.iterdir()} == {"posterior.nc", "summary.csv", "report.html", "figures", "network"}
     assert any((folder / "figures").iterdir())
@@ -165,25 +166,25 @@ def test_folder_holds_everything_and_nothing_else(answer, tmp_path):
 def test_existing_folders_are_kept_or_replaced_whole(answer, tmp_path, monkeypatch):
     result, posterior, _ = answer
     for name in ("render_images", "write_figures", "write_report"):  # figures were drawn above
-        monkeypatch.setattr(f"eagleray.pipeline.{name}", lambda *args: {})
+        monkeypatch.setattr(f"eagleray.pipeline.results.{name}", lambda *args: {})
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
     for overwrite, match in ((False, "exists"), (True, "holds something else")):
         with pytest.raises(InputError, match=match):
-            write_result(result, posterior, folder, overwrite=overwrite)
+            write_result(result, folder, posterior=posterior, overwrite=overwrite)
     (folder / "mine.txt").rename(folder / "posterior.json")  # now it looks like a network
 
     def fail(*args):
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("eagleray.pipeline.write_summary_csv", fail)
+        patch.setattr("eagleray.pipeline.results.write_summary_csv", fail)
         with pytest.raises(OSError, match="disk full"):
-            write_result(result, posterior, folder, overwrite=True)
+            write_result(result, folder, posterior=posterior, overwrite=True)
     assert [p.name for p in folder.iterdir()] == ["posterior.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
-    write_result(result, posterior, folder, overwrite=True)
+    write_result(result, folder, posterior=posterior, overwrite=True)
     assert not (folder / "posterior.json").exists()
     assert (folder / "posterior.nc").is_file()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -12,7 +12,7 @@ from eagleray.config import Config
 from eagleray.diagnostics.calibration import calibration
 from eagleray.inference.log_density import log_posterior
 from eagleray.inference.samplers import nuts
-from eagleray.pipeline import train
+from eagleray.pipeline.amortised import train
 from eagleray.records import LightCurve, TimeGrid
 
 TRUTHS = [(1.0, 0.3, 0.02), (2.0, 0.3, 0.02), (1.5, 0.15, 0.01), (0.6, 0.5, 0.05), (2.5, 0.6, 0.1)]

@@ -5,12 +5,20 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from eagleray.diagnostics.verdicts import judge_calibration, judge_predictive, judge_typicality
+from eagleray.diagnostics.verdicts import (
+    judge_calibration,
+    judge_checks,
+    judge_optimum,
+    judge_predictive,
+    judge_typicality,
+)
 from eagleray.priors import Prior
-from eagleray.records import Calibration, Typicality
+from eagleray.records import Calibration, Optimum, PredictiveCheck, Samples, Typicality
 
 _EDGE = 0.02  # outermost part of a prior, by probability
 _EDGE_FRACTION = 0.15  # of posterior draws in there
+LEAKY_SLOPE = 1.5
+"""Slope at the lowest frequencies above which leakage of red noise is worth a word: a periodogram's own saturates at 2."""
 
 
 def doubts(
@@ -36,10 +44,7 @@ def doubts(
     Returns:
         One sentence for each doubt; empty when there is none.
     """
-    found = []
-    for name, values in draws.items():
-        if not np.isfinite(values).all():
-            found.append(f"{(~np.isfinite(values)).sum()} of {values.size} draws of {name} are not finite.")
+    found = _not_finite(draws)
     if among_prior.outside:
         names = ", ".join(feature_names[i] for i in among_prior.outside[:3])
         found.append(
@@ -59,14 +64,68 @@ def doubts(
     verdict = judge_calibration(calibration)
     if verdict.state != "passed":
         found.append(f"The network's calibration is in doubt; more simulations may mend it. {verdict.sentence}")
-    for name, fraction, side in prior_edges(prior, draws):
-        found.append(
-            f"{name} presses against the {side} end of its prior, {prior.texts[name]} ({fraction:.0%} of the draws lie "
-            f"in the outermost {_EDGE:.0%}): its interval there is the prior's, not the data's."
-        )
+    found += _pressing(prior, draws)
     if invalid_fraction > 0.01:
         found.append(f"{invalid_fraction:.1%} of the simulations had no positive mean rate and were left out.")
     return tuple(found)
+
+
+def fit_doubts(
+    prior: Prior,
+    samples: Samples,
+    draws: Mapping[str, NDArray[np.floating]],
+    checks: tuple[PredictiveCheck, ...],
+    optimum: Optimum,
+    gap_fraction: float,
+    steepness: float,
+) -> tuple[str, ...]:
+    """List every reason found not to trust a fit by exact likelihood.
+
+    Args:
+        prior: Named priors.
+        samples: The chains.
+        draws: Their draws by name, each (n_draws,).
+        checks: Statistics of the observed powers among simulated ones.
+        optimum: The best fit.
+        gap_fraction: Part of the fitted window in which the source was not watched.
+        steepness: Logarithmic slope of the best fit at its lowest frequencies.
+
+    Returns:
+        One sentence for each doubt; empty when there is none.
+    """
+    found = _not_finite(draws) + list(samples.warnings)
+    for verdict in (judge_checks(checks), judge_optimum(optimum)):
+        if verdict.state == "failed":
+            found.append(f"{verdict.title} {verdict.sentence}")
+    if gap_fraction > 0:
+        found.append(
+            f"{gap_fraction:.1%} of the fitted window was not watched: powers of a series with gaps are not independent "
+            "and their likelihood is not exact; fit segments without gaps (--segment), or use eagleray infer."
+        )
+    if steepness > LEAKY_SLOPE:
+        found.append(
+            f"The best fit falls as f^-{steepness:.2g} at the lowest frequencies: red noise leaks into a window this "
+            "short, and flattens the powers that this likelihood takes for exact; compare with eagleray infer."
+        )
+    return tuple(found + _pressing(prior, draws))
+
+
+def _not_finite(draws: Mapping[str, NDArray[np.floating]]) -> list[str]:
+    """A sentence for each parameter with draws that are not finite."""
+    return [
+        f"{(~np.isfinite(values)).sum()} of {values.size} draws of {name} are not finite."
+        for name, values in draws.items()
+        if not np.isfinite(values).all()
+    ]
+
+
+def _pressing(prior: Prior, draws: Mapping[str, NDArray[np.floating]]) -> list[str]:
+    """A sentence for each parameter that presses against an end of its prior."""
+    return [
+        f"{name} presses against the {side} end of its prior, {prior.texts[name]} ({fraction:.0%} of the draws lie "
+        f"in the outermost {_EDGE:.0%}): its interval there is the prior's, not the data's."
+        for name, fraction, side in prior_edges(prior, draws)
+    ]
 
 
 def prior_edges(prior: Prior, draws: Mapping[str, NDArray[np.floating]]) -> list[tuple[str, float, str]]:

@@ -6,7 +6,17 @@ from typing import Literal
 
 import numpy as np
 
-from eagleray.records import Calibration, Result, TrainingHistory, Typicality
+from eagleray.records import (
+    Calibration,
+    FitResult,
+    NetworkResult,
+    Optimum,
+    PredictiveCheck,
+    Result,
+    Samples,
+    TrainingHistory,
+    Typicality,
+)
 
 State = Literal["passed", "caution", "failed", "not checked"]
 
@@ -19,6 +29,9 @@ CAUTION_P_VALUE, FAILURE_P_VALUE = 0.05, 0.01
 """Of typicality: below the first, look twice; below the second, the check fails."""
 SETTLED_LOSS = 0.1
 """Fall of the validation loss [nats] over the last tenth of the epochs, below which training had settled."""
+RHAT_PASSED, RHAT_FAILURE = 1.01, 1.05
+ESS_PASSED, ESS_FAILURE = 400, 100
+"""Split R-hat and effective sample size (bulk and tail) of chains: Vehtari et al. (2021), Bayesian Analysis 16, 667."""
 MEMORY_LOSS = 0.3
 """Validation loss less training loss [nats], above which the network learnt its simulations by heart."""
 
@@ -145,14 +158,106 @@ def judge_training(history: TrainingHistory) -> Verdict:
     return Verdict(title=title, state=state, sentence=sentence)
 
 
-def judge(result: Result) -> tuple[Verdict, Verdict, Verdict, Verdict]:
-    """Judge a result's calibration, typicality, predictive typicality and training, in this order."""
-    return (
-        judge_calibration(result.calibration),
-        judge_typicality(result.typicality),
-        judge_predictive(result.predictive_typicality),
-        judge_training(result.history),
+def judge_chains(samples: Samples) -> Verdict:
+    """Judge whether the chains found the same posterior and walked it often enough.
+
+    Args:
+        samples: Chains with their diagnostics.
+
+    Returns:
+        "failed" if a parameter's split R-hat exceeds 1.05 or is not a number, or its effective sample size is below
+        100; "passed" if all are within 1.01 and above 400 and no step diverged; else "caution".
+    """
+    title = "Do the chains agree, and are there enough independent draws?"
+    names = [name for name, value in samples.rhat.items() if np.ptp(samples.draws[name]) > 0 or not value == value]
+    if not names:
+        return Verdict(title=title, state="not checked", sentence="The chains carry no diagnostics.")
+    worst = max(names, key=lambda name: math.inf if math.isnan(samples.rhat[name]) else samples.rhat[name])
+    rhat = float(samples.rhat[worst])
+    size = {name: float(np.minimum(samples.ess_bulk[name], samples.ess_tail[name])) for name in names}
+    fewest = min(names, key=lambda name: -math.inf if math.isnan(size[name]) else size[name])
+    n_divergent = 0 if samples.divergent is None else int(np.sum(samples.divergent))
+    n_chains, n_draws = np.shape(samples.log_density)
+    if not rhat <= RHAT_FAILURE or not size[fewest] >= ESS_FAILURE:
+        state: State = "failed"
+    elif rhat <= RHAT_PASSED and size[fewest] >= ESS_PASSED and n_divergent == 0:
+        state = "passed"
+    else:
+        state = "caution"
+    sentence = (
+        f"{n_chains} chains of {n_draws} draws ({samples.method}): the largest R-hat is {rhat:.3f} ({worst}; 1 is "
+        f"agreement, 1.01 is asked for), the smallest effective number of draws {size[fewest]:.0f} ({fewest}; 400 are "
+        f"asked for), and {n_divergent or 'no'} steps diverged."
     )
+    return Verdict(title=title, state=state, sentence=sentence)
+
+
+def judge_checks(checks: tuple[PredictiveCheck, ...]) -> Verdict:
+    """Judge whether spectra simulated from the posterior look like the observed one.
+
+    Args:
+        checks: Statistics of the observed powers among simulated ones.
+
+    Returns:
+        "failed" if the smallest p-value, after allowing for the number of checks, is below 0.01, "caution" below 0.05.
+    """
+    title = "Does the model describe the spectrum?"
+    if not checks:
+        return Verdict(title=title, state="not checked", sentence="No spectra were simulated.")
+    worst = min(checks, key=lambda check: check.p_value)
+    corrected = min(1.0, worst.p_value * len(checks))
+    state: State = "failed" if corrected < FAILURE_P_VALUE else "caution" if corrected < CAUTION_P_VALUE else "passed"
+    each = "; ".join(f"{check.name} {check.observed:.4g}, p = {_number(check.p_value)}" for check in checks)
+    sentence = (
+        f"Among {worst.n} spectra simulated from the posterior, the fraction at least as extreme as the observed one: "
+        f"{each}. A small value means that the model misses something: narrow excess power, or a wrong shape or noise "
+        "level."
+    )
+    return Verdict(title=title, state=state, sentence=sentence)
+
+
+def judge_optimum(optimum: Optimum) -> Verdict:
+    """Judge whether the optimiser found one maximum with a curvature.
+
+    Args:
+        optimum: The best of several starts.
+
+    Returns:
+        "failed" if no start converged, "caution" if only one start found the best value or the curvature there gives
+        no errors, else "passed".
+    """
+    title = "Is there one best fit?"
+    n_starts, n_best = optimum.n_starts, optimum.n_agreeing
+    if not optimum.converged:
+        state: State = "failed"
+    else:
+        state = "passed" if n_best > 1 and optimum.positive_definite else "caution"
+    sentence = (
+        f"Of {n_starts} starts drawn from the prior, {n_best} reached the best value to within 0.1 in ln density"
+        f"{'' if optimum.converged else ', where the optimiser had not settled'}. "
+        + (
+            "The curvature there gives errors for all parameters."
+            if optimum.positive_definite
+            else "The curvature there gives no errors: a parameter is undetermined or sits at an end of its prior."
+        )
+    )
+    return Verdict(title=title, state=state, sentence=sentence)
+
+
+def judge(result: Result) -> tuple[Verdict, ...]:
+    """Judge a result: of a network, its calibration, typicality, predictive typicality and training, in this order; of
+    a fit, its chains, predictive checks and optimum.
+    """
+    if isinstance(result, NetworkResult):
+        return (
+            judge_calibration(result.calibration),
+            judge_typicality(result.typicality),
+            judge_predictive(result.predictive_typicality),
+            judge_training(result.history),
+        )
+    if isinstance(result, FitResult):
+        return judge_chains(result.samples), judge_checks(result.checks), judge_optimum(result.optimum)
+    return ()
 
 
 def p_value_state(typicality: Typicality) -> State:

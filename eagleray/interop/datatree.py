@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from eagleray.records import Result
+from eagleray.interop.samples import sample_attributes, sample_stats
+from eagleray.records import FitResult, NetworkResult, Result
 
 
 def to_datatree(result: Result) -> xr.DataTree:
     """A result as ArviZ groups, ready for `arviz` plots and for netCDF.
 
-    Groups: `posterior` (named parameters, one chain), `sample_stats` (lp), `observed_data` (values and how they were
-    watched, by time; log-binned power, by frequency; the summary), `posterior_predictive` (light curves and powers),
-    `calibration` (ranks and coverage). The root's attributes hold typicality, calibration error, warnings, versions,
-    seed, command and configuration; what is nested is JSON text.
+    Groups: `posterior` (named parameters; one chain of a network, all chains of a fit), `sample_stats` (lp, and what
+    the sampler noted), `observed_data` (values and how they were watched, by time; log-binned power, by frequency; the
+    summary of a network, the fitted powers of a fit), `posterior_predictive` (powers, and light curves of a network),
+    and of a network `calibration` (ranks and coverage). The root's attributes hold the verdicts' numbers, warnings,
+    versions, seed, command and configuration; what is nested is JSON text.
 
     Args:
         result: A finished inference.
@@ -23,40 +25,43 @@ def to_datatree(result: Result) -> xr.DataTree:
     import arviz_base  # it brings matplotlib along where that is installed
 
     observation = result.observation
-    time = observation.grid.times + observation.start
-    coords = {"time": time, "freq": result.freq, "feature": list(result.feature_names)}
+    coords: dict[str, Any] = {"time": observation.grid.times + observation.start, "freq": result.freq}
     observed = {
         "values": np.asarray(observation.values),
         "exposure": np.asarray(observation.exposure),
         "background": np.asarray(observation.background),
         "power": result.power_obs,
-        "summary": result.x_obs,
     }
-    dims = {name: ["time"] for name in ("values", "exposure", "background", "error")}
-    dims |= {"power": ["freq"], "summary": ["feature"]}
+    dims = {name: ["time"] for name in ("values", "exposure", "background", "error")} | {"power": ["freq"]}
     if observation.error is not None:
         observed["error"] = np.asarray(observation.error)
-    tree = arviz_base.from_dict(
-        {
-            "posterior": {name: values[None] for name, values in result.draws.items()},
-            "sample_stats": {"lp": result.log_prob[None]},
-            "posterior_predictive": {
-                "values": result.predictive_values[None],
-                "power": result.predictive_power[None],
-            },
-            "observed_data": observed,
-        },
-        coords=coords,
-        dims=dims,
-    )
+    groups = {
+        "posterior": {name: values[None] for name, values in result.draws.items()},
+        "sample_stats": {"lp": result.log_prob[None]},
+        "posterior_predictive": {"power": result.predictive_power[None]},
+        "observed_data": observed,
+    }
+    if isinstance(result, NetworkResult):
+        coords["feature"] = list(result.feature_names)
+        dims["summary"] = ["feature"]
+        observed["summary"] = result.x_obs
+        groups["posterior_predictive"]["values"] = result.predictive_values[None]
+    if isinstance(result, FitResult):
+        coords["fitted_freq"] = np.asarray(result.spectrum.freq)
+        dims |= {"fitted_power": ["fitted_freq"], "m": ["fitted_freq"]}
+        observed |= {"fitted_power": np.asarray(result.spectrum.power), "m": np.asarray(result.spectrum.m)}
+        groups["posterior"] = dict(result.samples.draws)
+        groups["sample_stats"] = sample_stats(result.samples)
+    tree = arviz_base.from_dict(groups, coords=coords, dims=dims)
     for name, unit in result.units.items():
         tree["posterior"][name].attrs = {"units": unit, "prior": result.prior[name]}
-    tree["calibration"] = xr.DataTree(_calibration(result))
+    if isinstance(result, NetworkResult):
+        tree["calibration"] = xr.DataTree(_calibration(result))
     tree.attrs = _attributes(result)
     return tree
 
 
-def _calibration(result: Result) -> xr.Dataset:
+def _calibration(result: NetworkResult) -> xr.Dataset:
     """Ranks and coverage by parameter."""
     record = result.calibration
     return xr.Dataset(
@@ -72,16 +77,11 @@ def _calibration(result: Result) -> xr.Dataset:
 
 def _attributes(result: Result) -> dict[str, Any]:
     """Trust and provenance as netCDF attributes."""
-    record = result.calibration
-    trust = {
-        "calibration_error": record.error,
-        "calibration_error_floor": record.error_floor,
-        "calibration_rank_p_values": json.dumps(dict(zip(record.names, map(float, record.p_values), strict=True))),
-        "calibration_coverage_68": json.dumps(_coverage_at(result, 0.68)),
-        "typicality_p_value": result.typicality.p_value,
-        "predictive_typicality_p_value": result.predictive_typicality.p_value,
-        "warnings": json.dumps(result.warnings),
-    }
+    trust: dict[str, Any] = {"warnings": json.dumps(result.warnings)}
+    if isinstance(result, NetworkResult):
+        trust |= _network_trust(result)
+    if isinstance(result, FitResult):
+        trust |= _fit_trust(result)
     observation = {"source": result.observation.source, "notes": json.dumps(result.observation.notes)}
     provenance = {
         name: value if isinstance(value, str | int | float) else json.dumps(value)
@@ -90,7 +90,34 @@ def _attributes(result: Result) -> dict[str, Any]:
     return trust | observation | provenance
 
 
-def _coverage_at(result: Result, level: float) -> dict[str, float]:
+def _network_trust(result: NetworkResult) -> dict[str, Any]:
+    """Calibration and typicality."""
+    record = result.calibration
+    return {
+        "calibration_error": record.error,
+        "calibration_error_floor": record.error_floor,
+        "calibration_rank_p_values": json.dumps(dict(zip(record.names, map(float, record.p_values), strict=True))),
+        "calibration_coverage_68": json.dumps(_coverage_at(result, 0.68)),
+        "typicality_p_value": result.typicality.p_value,
+        "predictive_typicality_p_value": result.predictive_typicality.p_value,
+    }
+
+
+def _fit_trust(result: FitResult) -> dict[str, Any]:
+    """Chains, predictive checks and the best fit."""
+    optimum = result.optimum
+    return {
+        "predictive_p_values": json.dumps({check.name: check.p_value for check in result.checks}),
+        "optimum": json.dumps({name: float(value) for name, value in optimum.theta.items()}),
+        "standard_error": json.dumps({name: float(value) for name, value in optimum.standard_error.items()}),
+        "log_likelihood": optimum.log_likelihood,
+        "aic": optimum.aic,
+        "bic": optimum.bic,
+        **sample_attributes(result.samples),
+    }
+
+
+def _coverage_at(result: NetworkResult, level: float) -> dict[str, float]:
     """Coverage of each parameter's central interval, between the measured levels."""
     record = result.calibration
     return {name: float(np.interp(level, record.levels, record.coverage[:, i])) for i, name in enumerate(record.names)}

@@ -6,7 +6,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.core import Tracer
+from jaxtyping import Array, Float, Num
+
+from eagleray.records import AnyArray
+
+Values = Num[AnyArray, " n"]
+"""Data, one number for each of n frequencies or bins."""
+OneOrEach = Num[AnyArray, " n"] | Num[AnyArray, ""] | float
+"""What belongs to the data: one number for all, or one for each."""
 
 _SERIES_FROM = 8.0
 
@@ -43,7 +51,7 @@ def at_least(name: str, value: Any, low: float, *, whole: bool = False) -> None:
     Raises:
         ValueError: If a number is below `low`, not a number, or not whole although it must be.
     """
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     numbers = np.asarray(value, np.float64)
     if not np.all(numbers >= low):

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Complex, Float, Num
+from jax.core import Tracer
+from jaxtyping import Array, Complex, Float
 from numpy.polynomial import Polynomial
 from scipy import special, stats
 
-from eagleray.likelihoods.arguments import at_least, log_ratio_excess, matched
+from eagleray.likelihoods.arguments import OneOrEach, Values, at_least, log_ratio_excess, matched
 from eagleray.records import AnyArray
 
 _EXPANSION_FROM = 16
@@ -31,16 +32,14 @@ _N_TERMS = 8
 _N_NEWTON = 30
 
 
-def averaged_cospectra(
-    cospectrum: Float[Array, " n_freq"], model: Float[Array, " n_freq"], m: Num[AnyArray, "*n_freq"] | float
-) -> Float[Array, ""]:
+def averaged_cospectra(cospectrum: Values, model: OneOrEach, m: OneOrEach) -> Float[Array, ""]:
     """Ln likelihood of averaged cospectra of two series that share no signal.
 
     Args:
-        cospectrum: (n_freq,) observed cospectral powers, each the mean of m, of either sign; Nyquist left out.
-        model: (n_freq,) or scalar expected noise power, the geometric mean of that of the two series, in the norm of
+        cospectrum: (n,) observed cospectral powers, each the mean of m, of either sign; Nyquist left out.
+        model: (n,) or scalar expected noise power, the geometric mean of that of the two series, in the norm of
             the cospectrum: 2 in Leahy norm without dead time.
-        m: Cospectral powers averaged in each, whole and at least 1: one number, or (n_freq,).
+        m: Cospectral powers averaged in each, whole and at least 1: one number, or (n,).
 
     Returns:
         Ln probability density of the cospectrum, fully normalised. For m = 1 it is that of the Laplace distribution of
@@ -59,22 +58,22 @@ def averaged_cospectra(
 
 
 def averaged_cospectra_with_signal(
-    cospectrum: Float[Array, " n_freq"],
-    model1: Float[Array, " n_freq"],
-    model2: Float[Array, " n_freq"],
-    model_cross: Complex[Array, " n_freq"],
-    m: Num[AnyArray, "*n_freq"] | float,
+    cospectrum: Values,
+    model1: OneOrEach,
+    model2: OneOrEach,
+    model_cross: Complex[AnyArray, " n"] | Complex[AnyArray, ""] | OneOrEach,
+    m: OneOrEach,
 ) -> Float[Array, ""]:
     """Ln likelihood of averaged cospectra of two Gaussian series, whatever they share.
 
     Where the powers and the imaginary part were kept, `eagleray.likelihoods.wishart` uses them too.
 
     Args:
-        cospectrum: (n_freq,) observed cospectral powers, each the mean of m; Nyquist left out.
-        model1: (n_freq,) or scalar expected power of the first series, noise included, in the norm of the cospectrum.
-        model2: (n_freq,) or scalar expected power of the second series.
-        model_cross: (n_freq,) or scalar expected cross spectrum, complex; |model_cross|^2 < model1 model2.
-        m: Cospectral powers averaged in each, whole and at least 1: one number, or (n_freq,).
+        cospectrum: (n,) observed cospectral powers, each the mean of m; Nyquist left out.
+        model1: (n,) or scalar expected power of the first series, noise included, in the norm of the cospectrum.
+        model2: (n,) or scalar expected power of the second series.
+        model_cross: (n,) or scalar expected cross spectrum, complex; |model_cross|^2 < model1 model2.
+        m: Cospectral powers averaged in each, whole and at least 1: one number, or (n,).
 
     Returns:
         Ln probability density of the cospectrum, fully normalised. Without a cross spectrum it is
@@ -102,7 +101,7 @@ def averaged_cospectra_with_signal(
 
 
 def cospectrum_log_survival(
-    cospectrum: Float[Array, "*shape"], model: Float[Array, "*shape"] | float, m: Any
+    cospectrum: Float[AnyArray, "*shape"], model: Float[AnyArray, "*shape"] | float, m: Any
 ) -> Float[Array, "*shape"]:
     """Ln probability that noise gives a higher averaged cospectral power: the ln p-value of one trial.
 
@@ -127,7 +126,7 @@ def cospectrum_log_survival(
 
 
 def cospectrum_cdf(
-    cospectrum: Float[Array, "*shape"], model: Float[Array, "*shape"] | float, m: Any
+    cospectrum: Float[AnyArray, "*shape"], model: Float[AnyArray, "*shape"] | float, m: Any
 ) -> Float[Array, "*shape"]:
     """Probability that noise gives an averaged cospectral power of at most this size.
 
@@ -149,7 +148,7 @@ def cospectrum_cdf(
 
 
 def cospectrum_threshold(
-    p_value: Float[Array, "*shape"], model: Float[Array, "*shape"] | float, m: Any
+    p_value: Float[AnyArray, "*shape"], model: Float[AnyArray, "*shape"] | float, m: Any
 ) -> Float[Array, "*shape"]:
     """Averaged cospectral power that noise exceeds with a given probability: a detection threshold.
 
@@ -278,7 +277,7 @@ class _Averages(NamedTuple):
 
 def _fixed(m: Any, shape: tuple[int, ...]) -> _Averages:
     """Numbers of averages that the number of terms of a sum depends on."""
-    if isinstance(m, jax.core.Tracer):
+    if isinstance(m, Tracer):
         raise ValueError("m must be known while tracing, got a traced value")
     at_least("m", m, 1, whole=True)
     array = np.asarray(m, np.float64)

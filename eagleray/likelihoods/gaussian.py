@@ -5,14 +5,14 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from eagleray.likelihoods.arguments import matched
+from eagleray.likelihoods.arguments import OneOrEach, Values, matched
 from eagleray.records import AnyArray
 
 
 def gaussian(
-    values: Float[Array, " n"],
-    model: Float[Array, " n"],
-    error: Float[Array, " n"],
+    values: Values,
+    model: OneOrEach,
+    error: OneOrEach,
     *,
     mask: Bool[AnyArray, " n"] | None = None,
 ) -> Float[Array, ""]:
@@ -40,9 +40,9 @@ def gaussian(
 
 
 def laplace(
-    values: Float[Array, " n"],
-    model: Float[Array, " n"],
-    scale: Float[Array, " n"],
+    values: Values,
+    model: OneOrEach,
+    scale: OneOrEach,
     *,
     mask: Bool[AnyArray, " n"] | None = None,
 ) -> Float[Array, ""]:

@@ -1,12 +1,12 @@
 """Likelihood of counts."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 
-from eagleray.likelihoods.arguments import log_gamma_excess, log_ratio_excess, matched
+from eagleray.likelihoods.arguments import OneOrEach, Values, log_gamma_excess, log_ratio_excess, matched
 
 
-def poisson(counts: Num[Array, " n"], model: Float[Array, " n"]) -> Float[Array, ""]:
+def poisson(counts: Values, model: OneOrEach) -> Float[Array, ""]:
     """Ln likelihood of independent Poisson counts.
 
     Args:

@@ -2,20 +2,19 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float
 
-from eagleray.likelihoods.arguments import at_least, log_gamma_excess, log_ratio_excess, matched
-from eagleray.records import AnyArray
+from eagleray.likelihoods.arguments import OneOrEach, Values, at_least, log_gamma_excess, log_ratio_excess, matched
 
 
-def whittle(power: Float[Array, " n_freq"], model: Float[Array, " n_freq"]) -> Float[Array, ""]:
+def whittle(power: Values, model: OneOrEach) -> Float[Array, ""]:
     """Ln likelihood of a periodogram whose powers are independent and exponential about a model.
 
     Exact for Gaussian series that are periodic over the window; an approximation, biased by leakage, for others.
 
     Args:
-        power: (n_freq,) observed powers, Nyquist left out.
-        model: (n_freq,) or scalar expected powers, positive, in the same norm.
+        power: (n,) observed powers, Nyquist left out.
+        model: (n,) or scalar expected powers, positive, in the same norm.
 
     Returns:
         Ln probability density of the powers, fully normalised.
@@ -31,18 +30,14 @@ def whittle(power: Float[Array, " n_freq"], model: Float[Array, " n_freq"]) -> F
 
 
 def averaged_powers(
-    power: Float[Array, " n_freq"],
-    model: Float[Array, " n_freq"],
-    m: Num[AnyArray, "*n_freq"] | float,
-    *,
-    stingray_compat: bool = False,
+    power: Values, model: OneOrEach, m: OneOrEach, *, stingray_compat: bool = False
 ) -> Float[Array, ""]:
     """Ln likelihood of averages of periodogram powers: each is Gamma distributed, with shape m and mean the model.
 
     Args:
-        power: (n_freq,) observed powers, each the mean of m, Nyquist left out.
-        model: (n_freq,) or scalar expected powers, positive, in the same norm.
-        m: Periodogram powers averaged in each, at least 1: one number, or (n_freq,) for rebinned spectra.
+        power: (n,) observed powers, each the mean of m, Nyquist left out.
+        model: (n,) or scalar expected powers, positive, in the same norm.
+        m: Periodogram powers averaged in each, at least 1: one number, or (n,) for rebinned spectra.
         stingray_compat: Give Stingray's `PSDLogLikelihood` instead (static). For m other than the single number 1
             that is twice this log-likelihood up to a constant: its posteriors are too narrow by sqrt 2.
 

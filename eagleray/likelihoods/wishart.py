@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Complex, Float, Num
+from jaxtyping import Array, Complex, Float
 
-from eagleray.likelihoods.arguments import at_least, matched
+from eagleray.likelihoods.arguments import OneOrEach, Values, at_least, matched
 from eagleray.likelihoods.whittle import gamma_log_density
 from eagleray.records import AnyArray
 
@@ -23,33 +23,33 @@ class SpectralMatrix(NamedTuple):
     """Power spectra of two bands and their cross spectrum, observed or expected, in one norm.
 
     Attributes:
-        power1: (n_freq,) power of the first band, noise included.
-        power2: (n_freq,) power of the second band, noise included.
-        cross: (n_freq,) cross spectrum conj(F1) F2, complex.
+        power1: (n,) power of the first band, noise included.
+        power2: (n,) power of the second band, noise included.
+        cross: (n,) cross spectrum conj(F1) F2, complex.
     """
 
-    power1: Float[AnyArray, " n_freq"]
-    power2: Float[AnyArray, " n_freq"]
-    cross: Complex[AnyArray, " n_freq"]
+    power1: Float[AnyArray, " n"]
+    power2: Float[AnyArray, " n"]
+    cross: Complex[AnyArray, " n"]
 
 
 def spectral_matrix(
-    signal1: Float[Array, " n_freq"],
-    signal2: Float[Array, " n_freq"],
-    coherence: Float[Array, " n_freq"],
-    phase_lag: Float[Array, " n_freq"],
-    noise1: Float[Array, " n_freq"],
-    noise2: Float[Array, " n_freq"],
+    signal1: Values,
+    signal2: OneOrEach,
+    coherence: OneOrEach,
+    phase_lag: OneOrEach,
+    noise1: OneOrEach,
+    noise2: OneOrEach,
 ) -> SpectralMatrix:
     """Expected spectral matrix of two bands from their signals, what they share, and their noise.
 
     Args:
-        signal1: (n_freq,) expected power of the first band without noise.
-        signal2: (n_freq,) or scalar, of the second band.
-        coherence: (n_freq,) or scalar intrinsic coherence of the signals, gamma^2, 0 to 1. Its slope is infinite at 0.
-        phase_lag: (n_freq,) or scalar [rad], positive where the first band lags the second; a time lag t is 2 pi f t.
-        noise1: (n_freq,) or scalar noise level of the first band: 2 in Leahy norm without dead time.
-        noise2: (n_freq,) or scalar noise level of the second band; the noises are independent.
+        signal1: (n,) expected power of the first band without noise.
+        signal2: (n,) or scalar, of the second band.
+        coherence: (n,) or scalar intrinsic coherence of the signals, gamma^2, 0 to 1. Its slope is infinite at 0.
+        phase_lag: (n,) or scalar [rad], positive where the first band lags the second; a time lag t is 2 pi f t.
+        noise1: (n,) or scalar noise level of the first band: 2 in Leahy norm without dead time.
+        noise2: (n,) or scalar noise level of the second band; the noises are independent.
 
     Returns:
         Powers with their noise, and the cross spectrum, which independent noise leaves as it is.
@@ -71,13 +71,13 @@ def spectral_matrix(
     )
 
 
-def wishart(observed: SpectralMatrix, model: SpectralMatrix, m: Num[AnyArray, "*n_freq"] | float) -> Float[Array, ""]:
+def wishart(observed: SpectralMatrix, model: SpectralMatrix, m: OneOrEach) -> Float[Array, ""]:
     """Ln likelihood of averaged powers of two bands and their averaged cross spectrum, together.
 
     Args:
         observed: Powers and cross spectrum, each the mean of m periodograms; Nyquist left out.
         model: Expected powers, noise included, and cross spectrum: |cross|^2 < power1 power2. See `spectral_matrix`.
-        m: Periodograms averaged in each, at least 2: one number, or (n_freq,) for rebinned spectra. A single pair of
+        m: Periodograms averaged in each, at least 2: one number, or (n,) for rebinned spectra. A single pair of
             periodograms has coherence 1, whatever the model, and no density in all four numbers; for it use
             `fourier_amplitudes`.
 
@@ -111,7 +111,7 @@ def wishart(observed: SpectralMatrix, model: SpectralMatrix, m: Num[AnyArray, "*
 
 
 def fourier_amplitudes(
-    amplitude1: Complex[Array, " n_freq"], amplitude2: Complex[Array, " n_freq"], model: SpectralMatrix
+    amplitude1: Complex[AnyArray, " n"], amplitude2: Complex[AnyArray, " n"], model: SpectralMatrix
 ) -> Float[Array, ""]:
     """Ln likelihood of the complex Fourier amplitudes of two bands, from one segment each.
 
@@ -119,8 +119,8 @@ def fourier_amplitudes(
     a number that does not depend on the model.
 
     Args:
-        amplitude1: (n_freq,) amplitudes of the first band, normalised so that their squared modulus is the power.
-        amplitude2: (n_freq,) amplitudes of the second band.
+        amplitude1: (n,) amplitudes of the first band, normalised so that their squared modulus is the power.
+        amplitude2: (n,) amplitudes of the second band.
         model: Expected powers, noise included, and cross spectrum: |cross|^2 < power1 power2.
 
     Returns:

@@ -58,15 +58,16 @@ def corner_figure(result: Result) -> "Figure":
     """Draw the marginal posterior of each parameter and of each pair.
 
     Args:
-        result: Posterior draws, each (n_draws,), in physical units. A parameter whose prior text starts with
+        result: Posterior draws, each (n_draws,), in physical units; fixed parameters are left out. A parameter whose prior text starts with
             `loguniform` has a logarithmic axis.
 
     Returns:
         A triangle of panels. Diagonal: density, median (solid) and 68 % interval (dashed), and a flat prior in grey.
         Below it: regions holding 68 % and 95 % of the draws.
     """
-    n_bins = 28 if len(result.draws) <= 6 else 18
-    panels = [_panel(row, np.asarray(result.draws[row.name], np.float64), n_bins) for row in parameter_table(result)]
+    rows = [row for row in parameter_table(result) if not row.prior.startswith("fixed")]
+    n_bins = 28 if len(rows) <= 6 else 18
+    panels = [_panel(row, np.asarray(result.draws[row.name], np.float64), n_bins) for row in rows]
     n = len(panels)
     size = max(WIDTH if n > 1 else 4.0, 0.95 * n + 1.2)
     figure = new_figure(size, size)

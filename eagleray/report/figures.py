@@ -1,12 +1,14 @@
 """The figures of a result, each a matplotlib Figure bound to no window, and all of them as images."""
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eagleray.records import Calibration, Result, TrainingHistory
+from eagleray.records import Calibration, FitResult, NetworkResult, Result, TrainingHistory
+from eagleray.report.chains import chains_figure
 from eagleray.report.corner import corner_figure
 from eagleray.report.drawing import (
     BAND_68,
@@ -43,15 +45,20 @@ def render_images(result: Result) -> dict[str, bytes]:
         result: A finished inference.
 
     Returns:
-        PNG files (150 dots per inch) by name: corner, spectrum, light_curve, training, calibration.
+        PNG files (150 dots per inch) by name: corner, spectrum, light_curve; and training and calibration of a network,
+        or chains of a fit.
     """
-    return {
-        "corner": to_png(corner_figure(result)),
-        "spectrum": to_png(spectrum_figure(result)),
-        "light_curve": to_png(light_curve_figure(result)),
-        "training": to_png(training_figure(result.history)),
-        "calibration": to_png(calibration_figure(result.calibration)),
+    figures = {
+        "corner": corner_figure(result),
+        "spectrum": spectrum_figure(result),
+        "light_curve": light_curve_figure(result),
     }
+    if isinstance(result, NetworkResult):
+        figures["training"] = training_figure(result.history)
+        figures["calibration"] = calibration_figure(result.calibration)
+    if isinstance(result, FitResult):
+        figures["chains"] = chains_figure(result.samples)
+    return {name: to_png(figure) for name, figure in figures.items()}
 
 
 @styled
@@ -59,12 +66,12 @@ def spectrum_figure(result: Result) -> "Figure":
     """Draw the observed power spectrum over the spectra simulated from the posterior.
 
     Args:
-        result: Log-binned powers [(rms/mean)^2/Hz]: observed (n_freq,) and simulated (n_predictive, n_freq), at
-            frequencies (n_freq,) [Hz].
+        result: Log-binned powers: observed (n_freq,) and simulated (n_predictive, n_freq), at frequencies (n_freq,)
+            [Hz].
 
     Returns:
-        Above: observed powers, and median, 68 % and 95 % bands of the simulated ones. Below: the same divided by the
-        simulated median. Powers that are not positive and finite cannot be drawn; the figure says how many.
+        Above: observed powers, and median, 68 % and 95 % bands of the simulated ones; for a fit, the terms of the model
+        at the optimum. Below: powers divided by the simulated median. Powers that are not positive and finite cannot be drawn; the figure says how many.
     """
     freq, observed = np.asarray(result.freq, np.float64), np.asarray(result.power_obs, np.float64)
     bands = quantile_bands(np.asarray(result.predictive_power, np.float64).reshape(-1, freq.size))
@@ -82,7 +89,9 @@ def spectrum_figure(result: Result) -> "Figure":
         axes.set_xlim(edges[0], edges[-1])
         _scale_logarithmically(axes, np.concatenate([drawn, *(bands / divisor)]))
         finish_axes(axes)
-    top.set_ylabel("Power [(rms/mean)² / Hz]")
+    if isinstance(result, FitResult):
+        _draw_components(top, result)
+    top.set_ylabel(f"Power [{result.power_unit}]" if result.power_unit else "Power")
     top.tick_params(which="both", labelbottom=False)
     top.legend(loc="upper right")
     hidden = int((~(np.isfinite(observed) & (observed > 0))).sum())
@@ -177,6 +186,14 @@ def _draw_bands(axes: "Axes", edges: NDArray[np.float64], bands: NDArray[np.floa
     axes.stairs(high_95, edges, baseline=low_95, fill=True, color=BAND_95, label="simulated, 95 %")
     axes.stairs(high_68, edges, baseline=low_68, fill=True, color=BAND_68, label="simulated, 68 %")
     axes.stairs(median, edges, baseline=None, color=BLUE, label="simulated, median")
+
+
+def _draw_components(axes: "Axes", result: FitResult) -> None:
+    """Terms of the model at the optimum, behind what is drawn already, without changing its range."""
+    limits = axes.get_ylim()
+    for (name, power), color in zip(result.components.items(), itertools.cycle(CYCLE[1:]), strict=False):
+        axes.plot(result.spectrum.freq, power, "--", color=color, linewidth=1.0, label=axis_label(name, ""))
+    axes.set_ylim(limits)
 
 
 def _scale_logarithmically(axes: "Axes", values: NDArray[np.float64]) -> None:

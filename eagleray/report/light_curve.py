@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from eagleray.records import LightCurve, Result
+from eagleray.records import LightCurve, NetworkResult, Result
 from eagleray.report.drawing import (
     BAND_68,
     BAND_95,
@@ -63,8 +63,8 @@ def light_curve_figure(result: Result) -> "Figure":
     """Draw the observed light curve above simulated ones, with the distribution of their rates at the side.
 
     Args:
-        result: The observation, (n_bins,), and light curves simulated from posterior draws, (n_predictive, n_bins).
-            Counts are drawn as background-subtracted rates corrected for exposure [counts/s]; gaps are grey; light
+        result: The observation, (n_bins,), and, of a network's answer, light curves simulated from posterior draws,
+            (n_predictive, n_bins). Counts are drawn as background-subtracted rates corrected for exposure [counts/s]; gaps are grey; light
             curves of more than 1200 bins are averaged for drawing.
 
     Returns:
@@ -75,7 +75,8 @@ def light_curve_figure(result: Result) -> "Figure":
     view = view_of(observation)
     observed = rates(np.asarray(observation.values), view)
     errors = rate_errors(observation, view)
-    simulated = rates(np.asarray(result.predictive_values)[:N_DISTRIBUTION], view)
+    values = result.predictive_values if isinstance(result, NetworkResult) else np.empty((0, observation.grid.n_bins))
+    simulated = rates(np.asarray(values)[:N_DISTRIBUTION], view)
     curves = simulated[:N_CURVES]
 
     figure = new_figure(2.8 + len(curves))

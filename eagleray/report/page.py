@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from eagleray.diagnostics.verdicts import Verdict, judge
-from eagleray.records import Result
+from eagleray.records import FitResult, NetworkResult, Result
 from eagleray.report.figures import render_images
 from eagleray.report.markup import (
     as_toml,
@@ -66,7 +66,7 @@ def _headline(result: Result, title: str, rows: list[ParameterRow], verdicts: tu
     """Title, the answer in a sentence, whether to trust it, and the warnings."""
     answers = [_answer(row) for row in rows[:N_HEADLINE]]
     more = f" and {len(rows) - N_HEADLINE} more in the table below" if len(rows) > N_HEADLINE else ""
-    problem = result.provenance.get("problem")
+    problem = result.provenance.get("problem", result.provenance.get("model"))
     under = f" under the model <i>{escape(str(problem).replace('_', ' '))}</i>" if problem else ""
     doubtful = sum(verdict.state in ("caution", "failed") for verdict in verdicts)
     checked = sum(verdict.state != "not checked" for verdict in verdicts)
@@ -119,7 +119,13 @@ def _asked(result: Result, rows: list[ParameterRow]) -> str:
         ("Frequencies", f"{result.freq.size} bins, {_frequency_range(result)} Hz"),
         *(
             (label, escape(_grouped(provenance[key])))
-            for label, key in (("Problem", "problem"), ("Simulations", "n_simulations"), ("Network", "network"))
+            for label, key in (
+                ("Problem", "problem"),
+                ("Model", "model"),
+                ("Likelihood", "likelihood"),
+                ("Simulations", "n_simulations"),
+                ("Network", "network"),
+            )
             if provenance.get(key) is not None
         ),
     ]
@@ -142,16 +148,20 @@ def _frequency_range(result: Result) -> str:
 def _data(result: Result, images: Mapping[str, bytes]) -> str:
     """The light curve, and what was done to it."""
     observation = result.observation
-    alt = (
-        f"Observed count rate against time over {observation.grid.duration:.6g} seconds, above up to three light "
-        "curves simulated from the posterior, with the distribution of rates at the side."
-    )
-    caption = (
-        "Above: the observed count rate, corrected for exposure and background, with one-sigma errors; gaps are grey. "
-        "Below: light curves simulated with parameters drawn from the posterior, seen through the same window. They "
-        "should resemble the observation in character, not in detail. At the side: the fraction of points at each "
-        "rate, observed and simulated."
-    )
+    alt = f"Observed count rate against time over {observation.grid.duration:.6g} seconds"
+    caption = "The observed count rate, corrected for exposure and background, with one-sigma errors; gaps are grey. "
+    if isinstance(result, NetworkResult):
+        alt += (
+            ", above up to three light curves simulated from the posterior, with the distribution of rates at the side."
+        )
+        caption += (
+            "Below: light curves simulated with parameters drawn from the posterior, seen through the same window. "
+            "They should resemble the observation in character, not in detail. At the side: the fraction of points at "
+            "each rate, observed and simulated."
+        )
+    else:
+        alt += ", with the distribution of rates at the side."
+        caption += "At the side: the fraction of points at each rate."
     notes = "<h3>Notes from reading the file</h3>" + bullet_list(observation.notes) if observation.notes else ""
     return section("The data", figure(images["light_curve"], alt, caption), notes, anchor="data")
 
@@ -182,11 +192,45 @@ def _model(result: Result, images: Mapping[str, bytes]) -> str:
         "simulated from the posterior, and their ratio below."
     )
     caption = (
-        f"Points: the observed power in logarithmic bins. Bands: where 68 % and 95 % of {n_predictive} light curves "
-        "simulated from the posterior have theirs, so that sampling noise, leakage and gaps are in the bands. Below: "
-        "both divided by the simulated median. About one point in twenty should lie outside the pale band."
+        f"Points: the observed power in logarithmic bins. Bands: where 68 % and 95 % of {n_predictive} spectra simulated "
+        f"from the posterior have theirs, so that {_in_the_bands(result)} in the bands. Below: both divided by the "
+        "simulated median. About one point in twenty should lie outside the pale band."
     )
-    return section("Model against data", figure(images["spectrum"], alt, caption), anchor="model")
+    best = _best_fit(result) if isinstance(result, FitResult) else ""
+    return section("Model against data", figure(images["spectrum"], alt, caption), best, anchor="model")
+
+
+def _in_the_bands(result: Result) -> str:
+    """What scatters the simulated spectra."""
+    return "sampling noise, leakage and gaps are" if isinstance(result, NetworkResult) else "sampling noise is"
+
+
+def _best_fit(result: FitResult) -> str:
+    """The optimum: its likelihood, what penalises it, and its parameters with errors from the curvature."""
+    optimum = result.optimum
+    lines = (
+        (name(parameter), number(f"{value:.5g}"), number(f"{optimum.standard_error[parameter]:.2g}"))
+        for parameter, value in optimum.theta.items()
+        if parameter in optimum.standard_error
+    )
+    numbers = [
+        ("ln likelihood", number(f"{optimum.log_likelihood:.2f}")),
+        ("Free parameters", str(optimum.n_free)),
+        ("AIC", number(f"{optimum.aic:.2f}")),
+        ("BIC", number(f"{optimum.bic:.2f}")),
+    ]
+    if result.samples.log_evidence is not None:
+        error = result.samples.log_evidence_error
+        numbers.append(("ln evidence", number(f"{result.samples.log_evidence:.2f} ± {error:.2f}")))
+    return (
+        "<h3>Best fit</h3>"
+        + facts(numbers)
+        + table(
+            "Maximum of the posterior density, with standard errors from its curvature",
+            ("Parameter", "Value", "Error"),
+            lines,
+        )
+    )
 
 
 def _alt_range(result: Result) -> str:
@@ -196,6 +240,30 @@ def _alt_range(result: Result) -> str:
 
 def _trust(result: Result, verdicts: tuple[Verdict, ...], images: Mapping[str, bytes]) -> str:
     """Every check, with its number and its figure."""
+    illustrations = _network_figures(result, images) if isinstance(result, NetworkResult) else _fit_figures(images)
+    n_warnings = len(result.warnings)
+    pointer = (
+        f"<p>Beside these checks, mind the warning{'s' if n_warnings > 1 else ''} at the top of this page.</p>"
+        if n_warnings
+        else ""
+    )
+    blocks = (verdict_block(verdict, image) for verdict, image in zip(verdicts, illustrations, strict=True))
+    return section("Can it be trusted?", pointer, *blocks, anchor="trust")
+
+
+def _fit_figures(images: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Illustrations of a fit's verdicts, in their order."""
+    chains = figure(
+        images["chains"],
+        "Draws of each chain in turn for each parameter, and histograms of their ranks.",
+        "Left: the draws of each chain; they should look alike and wander freely. Right: how each chain's draws rank "
+        "among all; even if the chains agree. Grey: 95 % range for independent draws.",
+    )
+    return chains, "", ""
+
+
+def _network_figures(result: NetworkResult, images: Mapping[str, bytes]) -> tuple[str, ...]:
+    """Illustrations of a network's verdicts, in their order."""
     calibration = figure(
         images["calibration"],
         "Coverage of the intervals against their nominal probability, the difference of the two, and rank histograms "
@@ -210,15 +278,7 @@ def _trust(result: Result, verdicts: tuple[Verdict, ...], images: Mapping[str, b
         "Training and validation loss against epoch.",
         "Loss on the simulations used for training and on those held back; the dashed line marks the weights kept.",
     )
-    illustrations = (calibration, gauge(result.typicality), gauge(result.predictive_typicality), training)
-    n_warnings = len(result.warnings)
-    pointer = (
-        f"<p>Beside these checks, mind the warning{'s' if n_warnings > 1 else ''} at the top of this page.</p>"
-        if n_warnings
-        else ""
-    )
-    blocks = (verdict_block(verdict, image) for verdict, image in zip(verdicts, illustrations, strict=True))
-    return section("Can it be trusted?", pointer, *blocks, anchor="trust")
+    return calibration, gauge(result.typicality), gauge(result.predictive_typicality), training
 
 
 def _repeat(provenance: Mapping[str, Any]) -> str:

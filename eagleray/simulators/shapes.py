@@ -8,7 +8,10 @@ shapes up to a factor, to be scaled by `norm`, a product with `constant`, or by 
 """
 
 import dataclasses
+import functools
+import inspect
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -225,6 +228,31 @@ def constant(freq: Freq, *, level: Scalar) -> Power:
         (n,) power.
     """
     return level + jnp.zeros_like(freq)
+
+
+@functools.cache
+def scaled(shape: Callable[..., Power]) -> Callable[..., Power]:
+    """A shape given by its power at a pivot frequency; the same function at every call, so that it can be static.
+
+    With the pivot in the middle of the data, norm and slopes are nearly independent; a norm at 1 Hz or at a bend, which
+    may be far from all data, is not.
+
+    Args:
+        shape: Function `(freq, *, parameters...) -> power`.
+
+    Returns:
+        Function `(freq, *, norm, pivot, parameters...) -> power`: the shape times a factor, with power `norm` at
+        frequency `pivot` [Hz].
+    """
+
+    def through_pivot(freq: Freq, *, norm: Scalar, pivot: Scalar, **others: Scalar) -> Power:
+        return norm * (shape(freq, **others) / shape(pivot, **others))
+
+    freq, *others = inspect.signature(shape).parameters.values()
+    own = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("norm", "pivot")]
+    through_pivot.__signature__ = inspect.Signature([freq, *own, *others])  # type: ignore[attr-defined]
+    through_pivot.__name__ = f"scaled_{shape.__name__}"
+    return through_pivot
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,11 @@ class Spectrum:
         raise NotImplementedError
 
     @property
+    def terms(self) -> tuple["Spectrum", ...]:
+        """The spectra of which it is the sum, from left to right; itself if it is none."""
+        return (self,)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of its free parameters, `component.parameter`."""
         return tuple(name for component in self.components for name in component.free)
@@ -125,6 +130,11 @@ class Combination(Spectrum):
     def components(self) -> tuple[Component, ...]:
         """Components of both spectra."""
         return self.left.components + self.right.components
+
+    @property
+    def terms(self) -> tuple[Spectrum, ...]:
+        """Terms of both spectra, if they are added."""
+        return self.left.terms + self.right.terms if self.combine is operator.add else (self,)
 
     def __call__(self, freq: Float[Array, " n"], theta: Theta) -> Float[Array, " n"]:
         """Power at each frequency."""

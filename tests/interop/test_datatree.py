@@ -8,7 +8,7 @@ import xarray as xr
 
 from eagleray.diagnostics.calibration import calibration
 from eagleray.interop.datatree import to_datatree
-from eagleray.records import Result, TrainingHistory, Typicality
+from eagleray.records import NetworkResult, TrainingHistory, Typicality
 
 UNITS = {"slope": "", "rate": "counts/s"}
 PRIOR = {"slope": "uniform(0, 3)", "rate": "loguniform(1, 9)"}
@@ -19,7 +19,7 @@ def make_result(observation):
     rng = np.random.default_rng(0)
     n_bins = observation.grid.n_bins
     truth = {name: rng.normal(size=60) for name in UNITS}
-    return Result(
+    return NetworkResult(
         draws={"slope": rng.uniform(0, 3, 100), "rate": rng.uniform(1, 9, 100)},
         log_prob=rng.normal(size=100),
         units=UNITS,

@@ -78,6 +78,29 @@ def test_gradient_and_batch():
     np.testing.assert_allclose(gradient[2], by_noise, rtol=1e-6)
 
 
+@pytest.mark.parametrize("slope", [1.5, 2.0, 3.0])
+def test_gradient_for_leaky_red_noise(slope):
+    """Reflections near one: in every lag the gradient is (a a^T - K^-1) / 2 summed along diagonals, a = K^-1 y."""
+    n, noise = 64, 0.02
+    freq = fourier_frequencies(1024, 1.0)
+    with jax.enable_x64(True):
+        covariance = np.asarray(autocovariance_of_power(jnp.asarray(1e-3 * freq**-slope), 1024, 1.0))[:n]
+        matrix = toeplitz(covariance) + noise * np.eye(n)
+        values = np.linalg.cholesky(matrix) @ RNG.normal(size=n)
+        gradient = jax.jit(jax.grad(stationary_log_likelihood))(covariance, values, noise)
+    inverse = np.linalg.inv(matrix)
+    solved = inverse @ values
+    along = 0.5 * (np.outer(solved, solved) - inverse)
+    expected = [np.trace(along, k) + (np.trace(along, -k) if k else 0.0) for k in range(n)]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-6 * np.abs(expected).max())
+    single = jax.jit(jax.grad(stationary_log_likelihood))(
+        covariance.astype(np.float32), values.astype(np.float32), noise
+    )
+    # Rounding covariances to float32 alone moves the gradient by the condition number times 6e-8.
+    error = np.abs(single - np.asarray(expected)).max() / np.abs(expected).max()
+    assert error < 1e-4 + 1e-6 * np.linalg.cond(matrix)
+
+
 def test_steep_spectrum_in_single_precision():
     """Eigenvalues over five decades, 512 bins, data from the model: float32 within 0.05 of float64."""
     n, noise = 512, 1e-3

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from eagleray import report
 from eagleray.diagnostics.verdicts import judge_calibration, judge_predictive, judge_training, judge_typicality
-from eagleray.records import Calibration, LightCurve, Result, TimeGrid, TrainingHistory, Typicality
+from eagleray.records import Calibration, LightCurve, NetworkResult, TimeGrid, TrainingHistory, Typicality
 from eagleray.report.drawing import binomial_interval, geometric_edges, quantile_bands, to_png
 from eagleray.report.light_curve import rates, view_of
 from eagleray.report.markup import as_toml
@@ -124,7 +124,7 @@ def make_result(n_theta=5, **changes):
             "config": {"seed": 1, "cache": None, "training": {"batch": 512, "rate": 5e-4, "flow": "spline"}},
         },
     }
-    return Result(**(fields | changes))
+    return NetworkResult(**(fields | changes))
 
 
 @pytest.fixture(scope="module")

@@ -134,16 +134,19 @@ def _schur(covariance: Array, residual: Array) -> tuple[Array, Array]:
 
     Each step makes one column of L, which begins with its diagonal, from the one before and a second generator.
     """
-    column = covariance / jnp.sqrt(covariance[0])
+    n = residual.shape[0]
+    column, place = covariance / jnp.sqrt(covariance[0]), jnp.arange(n)
 
     @jax.checkpoint
-    def step(state: tuple[Array, Array, Array], _: None) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
+    def step(state: tuple[Array, Array, Array], k: Array) -> tuple[tuple[Array, Array, Array], tuple[Array, Array]]:
         column, other, rest = state
         value = rest[0] / column[0]
         rest, other = (jnp.concatenate([x[1:], jnp.zeros_like(x[:1])]) for x in (rest - column * value, other))
         reflection = other[0] / column[0]
         scale = jax.lax.rsqrt((1.0 - reflection) * (1.0 + reflection))
-        after = (scale * (column - reflection * other), scale * (other - reflection * column), rest)
+        # Rows beyond the matrix must stay zero: the last reflection is then zero, and not a NaN in the gradient.
+        inside = jnp.where(place < n - 1 - k, column, 0.0)
+        after = (scale * (inside - reflection * other), scale * (other - reflection * inside), rest)
         return after, (column[0], value)
 
-    return jax.lax.scan(step, (column, column.at[0].set(0.0), residual), None, length=residual.shape[0])[1]
+    return jax.lax.scan(step, (column, column.at[0].set(0.0), residual), place)[1]

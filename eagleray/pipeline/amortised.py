@@ -1,16 +1,13 @@
-"""The main job, end to end: from an observation to a posterior that knows its doubts.
+"""From an observation to the posterior of a trained network that knows its doubts.
 
 Each stage is a function of another room; this module only joins them and decides the random keys.
 """
 
 import contextlib
-import datetime
-import importlib.metadata
 import os
-import platform
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,14 +19,12 @@ from eagleray.diagnostics.calibration import calibration
 from eagleray.diagnostics.doubts import doubts
 from eagleray.diagnostics.typicality import MIN_SUMMARIES, reference_summaries, typicality
 from eagleray.errors import InputError
-from eagleray.files import atomic_folder
 from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.storage import load_posterior, save_posterior
-from eagleray.interop.datatree import to_datatree
 from eagleray.networks.estimators import FlowEstimator
+from eagleray.pipeline.results import Watch, now, unwatched, versions
 from eagleray.problems import Problem, make_problem
-from eagleray.records import Bank, Calibration, Key, LightCurve, ReferenceSummaries, Result, Typicality
-from eagleray.report import render_images, write_figures, write_report, write_summary_csv
+from eagleray.records import Bank, Calibration, Key, LightCurve, NetworkResult, ReferenceSummaries, Typicality
 from eagleray.training.loop import fit, split_validation
 from eagleray.training.losses import posterior_loss
 
@@ -44,18 +39,7 @@ FIXED_BY_NETWORK = frozenset({"problem", "prior", "settings", "n_simulations", "
 """Settings that a trained network has decided."""
 
 
-class Watch(Protocol):
-    """Told how a stage advances: its name, steps done, steps in all, and a remark."""
-
-    def __call__(self, stage: str, done: int, total: int, remark: str = "") -> None:
-        """Take note."""
-
-
-def _unwatched(stage: str, done: int, total: int, remark: str = "") -> None:
-    """Take no note."""
-
-
-def simulate(problem: Problem, *, n: int, seed: int = 0, watch: Watch = _unwatched) -> Bank:
+def simulate(problem: Problem, *, n: int, seed: int = 0, watch: Watch = unwatched) -> Bank:
     """Simulate parameters from the prior and their summaries, with the keys that `train` uses for the same seed.
 
     Args:
@@ -68,7 +52,7 @@ def simulate(problem: Problem, *, n: int, seed: int = 0, watch: Watch = _unwatch
 
 
 def train(
-    problem: Problem, *, config: Config | None = None, bank: Bank | None = None, watch: Watch = _unwatched
+    problem: Problem, *, config: Config | None = None, bank: Bank | None = None, watch: Watch = unwatched
 ) -> AmortisedPosterior:
     """Train a posterior network on simulations and check it on fresh ones.
 
@@ -117,7 +101,7 @@ def train(
         signature=problem.signature(),
         history=history,
         provenance={
-            "created": _now(),
+            "created": now(),
             "versions": versions(),
             "seed": config.seed,
             "n_simulations": len(bank.theta),
@@ -139,7 +123,7 @@ def calibrate(
     key_draws: Key,
     *,
     n: int,
-    watch: Watch = _unwatched,
+    watch: Watch = unwatched,
 ) -> Calibration:
     """Rank true parameters among posterior draws on n fresh simulations."""
     watch("calibrating", 0, n)
@@ -158,8 +142,8 @@ def infer(
     posterior: AmortisedPosterior | None = None,
     cache: Path | None = None,
     command: str = "",
-    watch: Watch = _unwatched,
-) -> tuple[Result, AmortisedPosterior]:
+    watch: Watch = unwatched,
+) -> tuple[NetworkResult, AmortisedPosterior]:
     """Posterior of one observation's variability, by simulation-based inference.
 
     Args:
@@ -199,7 +183,7 @@ def infer(
         among_posterior = typicality(x_obs, reference_summaries(usable))
     else:
         among_posterior = Typicality(distance=float("nan"), p_value=float("nan"), n_reference=0)
-    result = Result(
+    result = NetworkResult(
         draws=draws,
         log_prob=log_prob,
         units=problem.units,
@@ -228,7 +212,7 @@ def infer(
             "problem": problem.name,
             "command": command,
             "seed": config.seed,
-            "created": _now(),
+            "created": now(),
             "versions": versions(),
             "config": _answered_config(config, posterior if origin == "given" else None),
             "n_simulations": posterior.provenance.get("n_simulations"),
@@ -238,29 +222,6 @@ def infer(
         },
     )
     return result, posterior
-
-
-def write_result(result: Result, posterior: AmortisedPosterior, folder: Path, *, overwrite: bool = False) -> None:
-    """Write a result as a folder, whole or not at all.
-
-    It holds `posterior.nc` (ArviZ groups), `summary.csv`, `report.html`, `figures/` and `network/`.
-
-    Args:
-        result: The result.
-        posterior: The trained posterior that gave it.
-        folder: Folder to make.
-        overwrite: Replace a folder that is there.
-
-    Raises:
-        InputError: If the folder exists and is not to be replaced, or cannot be written.
-    """
-    with atomic_folder(folder, overwrite=overwrite) as work:
-        to_datatree(result).to_netcdf(work / "posterior.nc", engine="h5netcdf")
-        images = render_images(result)
-        write_figures(result, work / "figures", images)
-        write_report(result, work / "report.html", images)
-        write_summary_csv(result, work / "summary.csv")
-        save_posterior(posterior, work / "network")
 
 
 def observed_summary(problem: Problem, observation: LightCurve) -> np.ndarray:
@@ -310,12 +271,6 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eagleray"
 
 
-def versions() -> dict[str, str]:
-    """Versions of what a result depends on."""
-    names = ("eagleray", "jax", "flax", "optax", "numpyro", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-
-
 def _cached_or_trained(
     problem: Problem, config: Config, cache: Path | None, watch: Watch
 ) -> tuple[AmortisedPosterior, str]:
@@ -362,8 +317,3 @@ def _usable(bank: Bank) -> tuple[Bank, float]:
 def _keys(seed: int) -> Key:
     """Keys of a run: bank, split, weights, fit, fresh simulations, their draws, and the answer."""
     return jax.random.split(jax.random.key(seed), 7)
-
-
-def _now() -> str:
-    """Date and time in UTC."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
