@@ -18,7 +18,7 @@ from eagleray.records import Calibration, Optimum, PredictiveCheck, Samples, Typ
 _EDGE = 0.02  # outermost part of a prior, by probability
 _EDGE_FRACTION = 0.15  # of posterior draws in there
 LEAKY_SLOPE = 1.5
-"""Slope at the lowest frequencies above which leakage of red noise is worth a word: a periodogram's own saturates at 2."""
+"""Slope at the lowest frequencies above which leakage of red noise is worth a word; a periodogram's saturates at 2."""
 
 
 def doubts(
@@ -99,8 +99,8 @@ def fit_doubts(
             found.append(f"{verdict.title} {verdict.sentence}")
     if gap_fraction > 0:
         found.append(
-            f"{gap_fraction:.1%} of the fitted window was not watched: powers of a series with gaps are not independent "
-            "and their likelihood is not exact; fit segments without gaps (--segment), or use eagleray infer."
+            f"{gap_fraction:.1%} of the fitted window was not watched: powers of a series with gaps are not "
+            "independent and their likelihood is not exact; fit segments without gaps (--segment), or eagleray infer."
         )
     if steepness > LEAKY_SLOPE:
         found.append(

@@ -245,8 +245,10 @@ def judge_optimum(optimum: Optimum) -> Verdict:
 
 
 def judge(result: Result) -> tuple[Verdict, ...]:
-    """Judge a result: of a network, its calibration, typicality, predictive typicality and training, in this order; of
-    a fit, its chains, predictive checks and optimum.
+    """Judge a result.
+
+    Of a network: calibration, typicality, predictive typicality and training, in this order. Of a fit: chains,
+    predictive checks and optimum.
     """
     if isinstance(result, NetworkResult):
         return (

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ from eagleray.summaries.spectra import averaged_power_spectrum
 _SHOWN_REBIN = 0.1
 _N_STARTS = 32
 # Short steps: broad-band shapes have posteriors with corners, where a bend leaves the data.
-_SAMPLER_OPTIONS = {"nuts": {"target_acceptance": 0.95}, "hmc": {"target_acceptance": 0.95}}
+_SAMPLER_OPTIONS: dict[str, dict[str, Any]] = {"nuts": {"target_acceptance": 0.95}, "hmc": {"target_acceptance": 0.95}}
 _MIN_POWERS = 8
 
 

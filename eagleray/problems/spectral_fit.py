@@ -66,9 +66,9 @@ class SpectralProblem:
 
     def log_likelihood(self, theta: Theta, power: Float[Array, " n_freq"] | None = None) -> Float[Array, ""]:
         """Ln likelihood of powers (n_freq,), by default the observed ones."""
-        power = self.spectrum.power if power is None else power
+        observed = self.spectrum.power if power is None else power
         dtype = jnp.result_type(float)
-        return averaged_powers(jnp.asarray(power, dtype), self.power(theta), jnp.asarray(self.spectrum.m, dtype))
+        return averaged_powers(jnp.asarray(observed, dtype), self.power(theta), jnp.asarray(self.spectrum.m, dtype))
 
 
 def make_spectral_problem(

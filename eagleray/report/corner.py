@@ -58,8 +58,8 @@ def corner_figure(result: Result) -> "Figure":
     """Draw the marginal posterior of each parameter and of each pair.
 
     Args:
-        result: Posterior draws, each (n_draws,), in physical units; fixed parameters are left out. A parameter whose prior text starts with
-            `loguniform` has a logarithmic axis.
+        result: Posterior draws, each (n_draws,), in physical units; fixed parameters are left out. A parameter
+            whose prior text starts with `loguniform` has a logarithmic axis.
 
     Returns:
         A triangle of panels. Diagonal: density, median (solid) and 68 % interval (dashed), and a flat prior in grey.

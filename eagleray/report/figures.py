@@ -71,7 +71,8 @@ def spectrum_figure(result: Result) -> "Figure":
 
     Returns:
         Above: observed powers, and median, 68 % and 95 % bands of the simulated ones; for a fit, the terms of the model
-        at the optimum. Below: powers divided by the simulated median. Powers that are not positive and finite cannot be drawn; the figure says how many.
+        at the optimum. Below: powers divided by the simulated median. Powers that are not positive and finite cannot be
+        drawn; the figure says how many.
     """
     freq, observed = np.asarray(result.freq, np.float64), np.asarray(result.power_obs, np.float64)
     bands = quantile_bands(np.asarray(result.predictive_power, np.float64).reshape(-1, freq.size))

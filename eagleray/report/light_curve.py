@@ -64,8 +64,8 @@ def light_curve_figure(result: Result) -> "Figure":
 
     Args:
         result: The observation, (n_bins,), and, of a network's answer, light curves simulated from posterior draws,
-            (n_predictive, n_bins). Counts are drawn as background-subtracted rates corrected for exposure [counts/s]; gaps are grey; light
-            curves of more than 1200 bins are averaged for drawing.
+            (n_predictive, n_bins). Counts are drawn as background-subtracted rates corrected for exposure [counts/s];
+            gaps are grey; light curves of more than 1200 bins are averaged for drawing.
 
     Returns:
         Left: observed rate with one-sigma errors, and up to three simulated light curves. Right: fraction of points at

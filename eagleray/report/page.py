@@ -192,9 +192,9 @@ def _model(result: Result, images: Mapping[str, bytes]) -> str:
         "simulated from the posterior, and their ratio below."
     )
     caption = (
-        f"Points: the observed power in logarithmic bins. Bands: where 68 % and 95 % of {n_predictive} spectra simulated "
-        f"from the posterior have theirs, so that {_in_the_bands(result)} in the bands. Below: both divided by the "
-        "simulated median. About one point in twenty should lie outside the pale band."
+        f"Points: the observed power in logarithmic bins. Bands: where 68 % and 95 % of {n_predictive} spectra "
+        f"simulated from the posterior have theirs, so that {_in_the_bands(result)} in the bands. Below: both divided "
+        "by the simulated median. About one point in twenty should lie outside the pale band."
     )
     best = _best_fit(result) if isinstance(result, FitResult) else ""
     return section("Model against data", figure(images["spectrum"], alt, caption), best, anchor="model")

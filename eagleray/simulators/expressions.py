@@ -46,7 +46,8 @@ def spectrum_from_text(text: str, *, pivot: float) -> Spectrum:
         ('powerlaw.norm', 'powerlaw.slope', 'qpo.centre', 'qpo.fwhm', 'qpo.peak')
     """
     terms = [[_component(factor, text, pivot) for factor in term.split("*")] for term in text.split("+")]
-    return functools.reduce(operator.add, (functools.reduce(operator.mul, factors) for factors in terms))
+    products: list[Spectrum] = [functools.reduce(operator.mul, factors[1:], factors[0]) for factors in terms]
+    return functools.reduce(operator.add, products[1:], products[0])
 
 
 def _component(factor: str, text: str, pivot: float) -> Component:

@@ -31,7 +31,10 @@ def test_stingray_number(m):
     with jax.enable_x64(True):
         theirs = stingray_number(power, m)
         assert float(averaged_powers(power, MODEL, m, stingray_compat=True)) == pytest.approx(theirs, rel=1e-12)
-        change = lambda **how: float(averaged_powers(power, 1.1 * MODEL, m, **how) - averaged_powers(power, MODEL, m, **how))  # noqa: E731, E501
+
+        def change(**how):
+            return float(averaged_powers(power, 1.1 * MODEL, m, **how) - averaged_powers(power, MODEL, m, **how))
+
         factor = 1.0 if np.ndim(m) == 0 and m == 1 else 2.0
         assert change(stingray_compat=True) == pytest.approx(factor * change(), rel=1e-10)
 
