@@ -43,7 +43,7 @@ def averaged_cospectra(cospectrum: Values, model: OneOrEach, m: OneOrEach) -> Fl
 
     Returns:
         Ln probability density of the cospectrum, fully normalised. For m = 1 it is that of the Laplace distribution of
-        scale model / 2, whose slope jumps at zero; there the gradient by the cospectrum is given as zero.
+        scale model / 2, whose slope jumps at zero; there the gradient by the cospectrum is that of one side.
 
     Raises:
         ValueError: If the shapes do not match, or an m that is known while tracing is below 1 or not whole.

@@ -72,7 +72,11 @@ def laplace(
 
 def _safe(scale: Array, mask: Bool[AnyArray, " n"] | None) -> Array:
     """One where nothing counts, so that neither value nor gradient is spoilt by a zero there."""
-    return scale if mask is None else jnp.where(mask, scale, 1.0)
+    if mask is None:
+        return scale
+    if scale.shape not in ((), mask.shape):
+        raise ValueError(f"mask must have shape {scale.shape}, got {mask.shape}")
+    return jnp.where(mask, scale, 1.0)
 
 
 def _total(terms: Array, mask: Bool[AnyArray, " n"] | None) -> Float[Array, ""]:

@@ -74,7 +74,7 @@ def test_forgotten_noise_is_found_out(name):
     sbc.assert_not_uniform(irregular_ranks(name, 0.01, 400))
 
 
-N_BINS, N_LONG, LEVEL = 64, 1024, 0.02
+N_BINS, N_LONG, LEVEL = 32, 512, 0.02
 REGULAR = {"norm": "lognormal(0, 1)", "slope": "uniform(1.5, 3)"}
 PIVOT = 0.1
 
@@ -105,7 +105,7 @@ def regular_ranks(kind):
         return whittle(observed, long_power(theta, N_BINS)[:-1] + 2.0 * LEVEL)
 
     log_likelihood = {"exact": exact, "whittle": by_whittle}[kind]
-    return sbc.ranks(jax.random.key(2), Prior(REGULAR), leaky_red_noise, log_likelihood, n_simulations=300)
+    return sbc.ranks(jax.random.key(2), Prior(REGULAR), leaky_red_noise, log_likelihood, n_simulations=200)
 
 
 @pytest.mark.slow
