@@ -74,7 +74,8 @@ def dead_time_spectrum(
 
     References:
         Zhang et al. (1995), ApJ 449, 930, whose binned spectrum for non-paralyzable dead time this is.
-        Power of a renewal process: Cox & Lewis (1966), The Statistical Analysis of Series of Events (Methuen), chapter 4.
+        Power of a renewal process: Cox & Lewis (1966), The Statistical Analysis of Series of Events (Methuen),
+        chapter 4.
     """
     rate, dead_time = jnp.asarray(rate), jnp.asarray(dead_time)
     dtype = jnp.result_type(float, *(a for a in (rate, dead_time) if jnp.issubdtype(a.dtype, jnp.floating)))
