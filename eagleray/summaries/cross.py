@@ -1,5 +1,7 @@
 """Cross spectra of two channels, in Stingray's conventions: the phase is positive where the first lags the second."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -74,6 +76,48 @@ def segment_cross_spectrum(
     if (error_1 is None) != (error_2 is None):
         raise ValueError("error_1 and error_2 must be given together, got one alone")
     n_bins = values_1.shape[1]
+    freq = positive_frequencies(n_bins, dt)
+    measured = _segment_products(
+        values_1,
+        values_2,
+        dt,
+        (background_1, background_2),
+        (error_1, error_2),
+        norm=norm,
+        use_common_mean=use_common_mean,
+        overlapping=overlapping,
+        skip_empty=skip_empty,
+        stingray_compat=stingray_compat,
+    )
+    return CrossSpectrum(
+        freq=freq,
+        width=np.full(freq.shape, 1.0 / (n_bins * dt)),
+        norm=norm,
+        dt=dt,
+        overlapping=overlapping,
+        **measured,
+    )
+
+
+# Compiled as one, for callers that do not: frequencies stay outside, on the host in float64.
+@functools.partial(jax.jit, static_argnames=("norm", "use_common_mean", "overlapping", "skip_empty", "stingray_compat"))
+def _segment_products(
+    values_1: Float[Array, "n_segments n_bins"],
+    values_2: Float[Array, "n_segments n_bins"],
+    dt: float,
+    backgrounds: tuple[Float[Array, "n_segments n_bins"] | None, Float[Array, "n_segments n_bins"] | None],
+    errors: tuple[Float[Array, "n_segments n_bins"] | None, Float[Array, "n_segments n_bins"] | None],
+    *,
+    norm: Norm,
+    use_common_mean: bool,
+    overlapping: bool,
+    skip_empty: bool,
+    stingray_compat: bool,
+) -> dict[str, Array]:
+    """What of a `CrossSpectrum` is measured, by name."""
+    background_1, background_2 = backgrounds
+    error_1, error_2 = errors
+    n_bins = values_1.shape[1]
     source_1 = values_1 if background_1 is None else values_1 - background_1
     source_2 = values_2 if background_2 is None else values_2 - background_2
     transform_1, transform_2 = fourier_transform(source_1), fourier_transform(source_2)
@@ -104,27 +148,21 @@ def segment_cross_spectrum(
     power_1 = average(scale_1[:, None] * squared_modulus(transform_1))
     power_2 = average(scale_2[:, None] * squared_modulus(transform_2))
     level_1, level_2 = average(scale_1 * noise_1), average(scale_2 * noise_2)
-    freq = positive_frequencies(n_bins, dt)
-    m = jnp.broadcast_to(n_segments, freq.shape)
+    m = jnp.broadcast_to(n_segments, power.shape)
     error = cross_power_error(
         power, power_1, power_2, level_1, level_2, m, overlapping=overlapping, stingray_compat=stingray_compat
     )
-    return CrossSpectrum(
-        freq=freq,
-        power=power,
-        power_1=power_1,
-        power_2=power_2,
-        noise_1=level_1,
-        noise_2=level_2,
-        error=error,
-        m=m,
-        n_photons_1=average(values_1.sum(axis=1)),
-        n_photons_2=average(values_2.sum(axis=1)),
-        width=np.full(freq.shape, 1.0 / (n_bins * dt)),
-        norm=norm,
-        dt=dt,
-        overlapping=overlapping,
-    )
+    return {
+        "power": power,
+        "power_1": power_1,
+        "power_2": power_2,
+        "noise_1": level_1,
+        "noise_2": level_2,
+        "error": error,
+        "m": m,
+        "n_photons_1": average(values_1.sum(axis=1)),
+        "n_photons_2": average(values_2.sum(axis=1)),
+    }
 
 
 def bias_of_squared_modulus(

@@ -1,7 +1,9 @@
 """Power spectra of binned light curves and of events, in Stingray's conventions."""
 
+import functools
 from typing import get_args
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Complex, Float, Float64
@@ -189,47 +191,64 @@ def segment_power_spectrum(
     References:
         Stingray 2.3, `fourier.avg_pds_from_iterable`; Alston, Vaughan & Uttley (2013), MNRAS 435, 1511, on the mean.
     """
-    _check_segments(values)
-    n_bins = values.shape[1]
-    source = values if background is None else values - background
-    squared = squared_modulus(fourier_transform(source))
-    weight = segment_weights(values, skip_empty=skip_empty or not use_common_mean)
-    n_segments = weight.sum()
-    counts, noise, mean = (
-        values.sum(axis=1),
-        measurement_noise(values, error, stingray_compat=stingray_compat),
-        source.sum(axis=1) / n_bins,
+    if values.ndim != 2:
+        raise ValueError(f"values must have shape (n_segments, n_bins), got {values.shape}")
+    power, n_segments, n_photons, noise = _segment_powers(
+        values,
+        dt,
+        background,
+        error,
+        norm=norm,
+        use_common_mean=use_common_mean,
+        skip_empty=skip_empty,
+        stingray_compat=stingray_compat,
     )
-    common_noise = (weight * noise).sum() / n_segments
-    if use_common_mean:
-        scale = norm_scale(norm, dt, n_bins=n_bins, mean=(weight * mean).sum() / n_segments, noise=common_noise)
-        power = scale * (weight[:, None] * squared).sum(axis=0) / n_segments
-        noise_level = scale * common_noise
-    else:
-        # The norm of a segment left out must be finite for its gradient to be.
-        empty = weight == 0
-        scale = norm_scale(
-            norm, dt, n_bins=n_bins, mean=jnp.where(empty, 1.0, mean), noise=jnp.where(empty, 1.0, noise)
-        )
-        power = ((weight * scale)[:, None] * squared).sum(axis=0) / n_segments
-        noise_level = (weight * scale * noise).sum() / n_segments
+    n_bins = values.shape[1]
     freq = positive_frequencies(n_bins, dt)
     return PowerSpectrum(
         freq=freq,
         power=power,
         m=jnp.broadcast_to(n_segments, freq.shape),
-        n_photons=(weight * counts).sum() / n_segments,
+        n_photons=n_photons,
         norm=norm,
         dt=dt,
         width=np.full(freq.shape, 1.0 / (n_bins * dt)),
-        noise=noise_level,
+        noise=noise,
     )
 
 
-def _check_segments(values: Float[Array, "n_segments n_bins"]) -> None:
-    """Refuse what is not a table of segments."""
-    if values.ndim != 2:
-        raise ValueError(f"values must have shape (n_segments, n_bins), got {values.shape}")
+# Compiled as one, for callers that do not: frequencies stay outside, on the host in float64.
+@functools.partial(jax.jit, static_argnames=("norm", "use_common_mean", "skip_empty", "stingray_compat"))
+def _segment_powers(
+    values: Float[Array, "n_segments n_bins"],
+    dt: float,
+    background: Float[Array, "n_segments n_bins"] | None,
+    error: Float[Array, "n_segments n_bins"] | None,
+    *,
+    norm: Norm,
+    use_common_mean: bool,
+    skip_empty: bool,
+    stingray_compat: bool,
+) -> tuple[Float[Array, " n_freq"], Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
+    """Mean power, number of segments, their mean counts, and the noise level."""
+    n_bins = values.shape[1]
+    source = values if background is None else values - background
+    squared = squared_modulus(fourier_transform(source))
+    weight = segment_weights(values, skip_empty=skip_empty or not use_common_mean)
+    n_segments = weight.sum()
+    noise = measurement_noise(values, error, stingray_compat=stingray_compat)
+    mean = source.sum(axis=1) / n_bins
+    n_photons = (weight * values.sum(axis=1)).sum() / n_segments
+    if use_common_mean:
+        common_noise = (weight * noise).sum() / n_segments
+        scale = norm_scale(norm, dt, n_bins=n_bins, mean=(weight * mean).sum() / n_segments, noise=common_noise)
+        power = scale * (weight[:, None] * squared).sum(axis=0) / n_segments
+        return power, n_segments, n_photons, scale * common_noise
+    # The norm of a segment left out must be finite for its gradient to be.
+    empty = weight == 0
+    scale = norm_scale(norm, dt, n_bins=n_bins, mean=jnp.where(empty, 1.0, mean), noise=jnp.where(empty, 1.0, noise))
+    power = ((weight * scale)[:, None] * squared).sum(axis=0) / n_segments
+    return power, n_segments, n_photons, (weight * scale * noise).sum() / n_segments
 
 
 def segment_weights(values: Float[Array, "n_segments n_bins"], *, skip_empty: bool) -> Float[Array, " n_segments"]:
@@ -291,17 +310,7 @@ def averaged_power_spectrum(
 
 def _whole_spectrum(values, exposure, background, error, dt, norm, stingray_compat) -> PowerSpectrum:
     """Periodogram of a whole light curve as a record."""
-    source = values - background
-    power = power_spectrum(
-        values,
-        dt,
-        norm=norm,
-        exposure=exposure,
-        background=background,
-        error=error,
-        stingray_compat=stingray_compat,
-    )
-    scale = _scale(values, source, exposure, dt, norm, error, stingray_compat)
+    power, noise = _whole_powers(values, exposure, background, error, dt, norm=norm, stingray_compat=stingray_compat)
     freq = positive_frequencies(values.size, dt)
     return PowerSpectrum(
         freq=freq,
@@ -311,8 +320,26 @@ def _whole_spectrum(values, exposure, background, error, dt, norm, stingray_comp
         norm=norm,
         dt=dt,
         width=np.full(freq.shape, 1.0 / (values.size * dt)),
-        noise=scale * measurement_noise(values, error, stingray_compat=stingray_compat),
+        noise=noise,
     )
+
+
+@functools.partial(jax.jit, static_argnames=("norm", "stingray_compat"))
+def _whole_powers(
+    values, exposure, background, error, dt, *, norm, stingray_compat
+) -> tuple[Float[Array, " n_freq"], Float[Array, ""]]:
+    """Powers of a whole light curve, and their noise level."""
+    power = power_spectrum(
+        values,
+        dt,
+        norm=norm,
+        exposure=exposure,
+        background=background,
+        error=error,
+        stingray_compat=stingray_compat,
+    )
+    scale = _scale(values, values - background, exposure, dt, norm, error, stingray_compat)
+    return power, scale * measurement_noise(values, error, stingray_compat=stingray_compat)
 
 
 def event_power_spectrum(

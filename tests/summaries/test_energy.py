@@ -136,6 +136,7 @@ def test_lags_are_the_true_ones_and_shared_photons_draw_them_to_zero():
     assert 0 < float(shared.value[0]) < float(noise_off.value[0]) < float(removed.value[0])
 
 
+@pytest.mark.slow
 def test_errors_of_rms_are_its_scatter():
     """Standard deviation of 400 trials, known to 3.5 %; 12 % is allowed (false alarm 6e-4)."""
 

@@ -173,8 +173,9 @@ def assert_same_spectrum(ours, theirs, rtol, **kwargs):
     np.testing.assert_allclose(ours.n_photons, theirs.nphots, rtol=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["leahy", "frac", "abs", "none"])
-@pytest.mark.parametrize("use_common_mean", [True, False])
+@pytest.mark.parametrize(
+    ("norm", "use_common_mean"), [("leahy", True), ("frac", False), ("abs", True), ("none", True), ("leahy", False)]
+)
 def test_averages_with_gaps_and_an_empty_segment_are_stingrays(norm, use_common_mean):
     values = counts(1003)
     values[400:500] = 0.0  # 27 bins of segments that started at 300 remain, and one segment is all zero
@@ -311,7 +312,7 @@ def test_log_rebinned_spectra_are_stingrays(factor):
             rebin_log(ours, factor)
 
 
-@pytest.mark.parametrize("ratio", [2.0, 4.25, 3.7, 10.4])
+@pytest.mark.parametrize("ratio", [2.0, 4.25, 10.4])
 def test_linearly_rebinned_spectra_are_stingrays(ratio):
     values = counts(2500)
     raw = stingray_average(values, 250 * DT, norm="leahy")
