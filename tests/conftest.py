@@ -14,6 +14,12 @@ settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """NumPy's own settings before each test: importing Stingray's modelling makes every underflow a warning."""
+    np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
+
+
 @pytest.fixture
 def strict():
     """JAX at its strictest: no silent rank or dtype promotion, no key used twice."""
