@@ -153,8 +153,8 @@ def effective_draws(m: int, *, quick: bool) -> dict[str, Any]:
 
 def _stingray_sampling(spectrum: PowerSpectrum, samples: Samples, n_walkers: int, n_draws: int) -> dict[str, Any]:
     """`PSDParEst.sample` with its defaults (500 walkers, 100 steps of burn-in, 100 draws each) unless quick."""
-    import arviz_stats
     import emcee
+    from arviz_stats.base import array_stats
     from stingray.modeling import PSDParEst
 
     (observed, posterior), _ = stingray_posterior(spectrum)
@@ -183,7 +183,7 @@ def _stingray_sampling(spectrum: PowerSpectrum, samples: Samples, n_walkers: int
     cpu = time.process_time() - start
     chains = np.swapaxes(kept[0].get_chain(), 0, 1)  # (walkers, draws, parameters)
     sizes = [
-        float(arviz_stats.ess(chains[:, :, i], chain_axis=0, draw_axis=1, method="bulk")) for i in range(len(names))
+        float(array_stats.ess(chains[:, :, i], chain_axis=0, draw_axis=1, method="bulk")) for i in range(len(names))
     ]
     return {
         "ess": min(sizes),
