@@ -2,8 +2,8 @@
 
     python -m benchmarks.modelling --json FILE [--quick]
 
-A power law, a Lorentzian and a constant on 1024 powers. CPU seconds of all threads of this process; what is compiled is
-compiled before, and its time given apart.
+A power law, a Lorentzian and a constant on 1024 powers. CPU seconds of this process, on one core; what is compiled
+is compiled before, and its time given apart.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.timing import machine_facts, measure_in_turn
+from benchmarks.timing import machine_facts, measure_in_turn, stay_on_one_core
 from eagleray.inference.log_density import Target
 from eagleray.inference.model_tests import likelihood_ratio_test
 from eagleray.inference.optimise import optimise
@@ -99,21 +99,26 @@ def stingray_posterior(spectrum: PowerSpectrum, model: str = MODEL) -> tuple[Any
     )
     observed.df, observed.n, observed.norm = SPACING, 2 * N_POWERS, "leahy"
     posterior = PSDPosterior(observed.freq, observed.power, spec, m=observed.m)
-    laws = {}
-    for ours, theirs in names.items():
-        family, _, numbers = PRIOR[ours].rstrip(")").partition("(")
-        low, high = (float(x) for x in numbers.split(","))
-        laws[theirs] = _density(family, low, high)
+    laws = {theirs: prior_density(PRIOR[ours]) for ours, theirs in names.items()}
     posterior.logprior = set_logprior(posterior, laws)
     return (observed, posterior), [TRUTH[name] for name in _stingray_order(model)]
 
 
-def _density(family: str, low: float, high: float) -> Callable[[float], float]:
+def prior_density(text: str) -> Callable[[float], float]:
     """A prior density in plain Python, as Stingray's users write it: SciPy's would cost more than the likelihood."""
+    family, _, numbers = text.rstrip(")").partition("(")
+    first, second = (float(number) for number in numbers.split(","))
     if family == "uniform":
-        return lambda value: float(low <= value <= high) / (high - low)
-    width = math.log(high / low)
-    return lambda value: 1.0 / (value * width) if low <= value <= high else 0.0
+        return lambda value: float(first <= value <= second) / (second - first)
+    if family == "loguniform":
+        width = math.log(second / first)
+        return lambda value: 1.0 / (value * width) if first <= value <= second else 0.0
+    if family == "lognormal":
+        scale = second * math.sqrt(2.0 * math.pi)
+        return lambda value: (
+            math.exp(-0.5 * ((math.log(value) - first) / second) ** 2) / (value * scale) if value > 0 else 0.0
+        )
+    raise ValueError(f"the family must be uniform, loguniform or lognormal, got {text!r}")
 
 
 def effective_draws(m: int, *, quick: bool) -> dict[str, Any]:
@@ -311,6 +316,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, required=True, help="file to write")
     parser.add_argument("--quick", action="store_true", help="fewer draws and simulations")
     arguments = parser.parse_args()
+    stay_on_one_core()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Stingray's fits overflow on their way
         draws = [effective_draws(m, quick=arguments.quick) for m in (1, 20)]

@@ -2,9 +2,10 @@
 
     python -m benchmarks.real_data --json FILE
 
-GRS 1915+105-like RXTE light curve of Stingray (`lc_sample.txt`, 22 143 bins of 0.125 s; its column is 1.6 times the
-counts) averaged over segments of 64 s, and the XMM-Newton light curve of NGC 4051 as one periodogram. Both are fitted
-with a power law plus a constant, Stingray's power law with its pivot at ours.
+The RXTE light curve in Stingray (`lc_sample.txt`, 22 143 bins of 0.125 s of 1997-07-07, its source not documented; its
+column is 1.6 times the counts) averaged over segments of 64 s, and the XMM-Newton light curve of NGC 4051 as one
+periodogram. Both are fitted with a power law plus a constant under the same priors, Stingray's power law with its pivot
+at ours.
 """
 
 import argparse
@@ -18,12 +19,14 @@ from typing import Any
 import numpy as np
 
 import eagleray as er
+from benchmarks.modelling import prior_density
 from benchmarks.timing import machine_facts
 from eagleray.config import FitConfig
 from eagleray.records import FitResult, LightCurve
 
 MODEL = "powerlaw + constant"
 NAMES = {"powerlaw.norm": "amplitude_0", "powerlaw.slope": "alpha_0", "constant.level": "amplitude_1"}
+_N_FITS = 8
 NGC_4051 = Path(__file__).parents[1] / "examples" / "data" / "ngc4051_xmm.txt"
 
 
@@ -37,9 +40,9 @@ def rxte_sample() -> LightCurve:
 
 
 def stingray_fit(result: FitResult) -> dict[str, dict[str, float]]:
-    """Stingray's maximum likelihood of the same powers: values and errors, and errors from an exact curvature."""
+    """Stingray's maximum of the same posterior, and errors from the curvature of its log density there."""
     from astropy.modeling.models import Const1D, PowerLaw1D
-    from stingray.modeling import PSDLogLikelihood, PSDParEst
+    from stingray.modeling import PSDParEst, PSDPosterior, set_logprior
     from stingray.powerspectrum import Powerspectrum
 
     freq, power, m = (
@@ -55,11 +58,15 @@ def stingray_fit(result: FitResult) -> dict[str, dict[str, float]]:
         freq[1] - freq[0],
         "frac",
     )
-    likelihood = PSDLogLikelihood(freq, power, model, m=int(m[0]))
+    posterior = PSDPosterior(freq, power, model, m=int(m[0]))
+    laws = {theirs: prior_density(result.prior[ours]) for ours, theirs in NAMES.items()}
+    posterior.logprior = set_logprior(posterior, laws)
     start = [result.optimum.theta[name] for name in NAMES]
-    found = PSDParEst(observed, fitmethod="Nelder-Mead", max_post=False).fit(likelihood, start)
-    best = np.asarray(found.p_opt)
-    curvature = _hessian(lambda p: -likelihood(p), best)
+    estimator = PSDParEst(observed, fitmethod="Nelder-Mead", max_post=True)
+    np.random.seed(0)  # noqa: NPY002 - `fit` perturbs its start from NumPy's global generator, and may end outside
+    fits = [np.asarray(estimator.fit(posterior, start).p_opt) for _ in range(_N_FITS)]
+    best = max(fits, key=posterior)
+    curvature = _hessian(lambda p: -posterior(p), best)
     errors = np.sqrt(np.diag(np.linalg.inv(curvature)))
     return {
         name: {"value": float(value), "error": float(error)}

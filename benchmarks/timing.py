@@ -27,6 +27,12 @@ def one_thread_environment() -> dict[str, str]:
     return environment | dict.fromkeys(_THREADS, "1")
 
 
+def stay_on_one_core() -> None:
+    """Keep this process to one core, before JAX starts: threads that wait for each other cost CPU seconds as well."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
 def measure(run: Callable[[], Any], *, repeats: int, at_least: float = 0.1) -> Seconds:
     """Time a function that returns when its work is done.
 

@@ -132,7 +132,8 @@ class Prior:
     def _inside(self, name: str, dtype: Any) -> tuple[Any, Any]:
         """The smallest and largest numbers inside the support of one parameter."""
         low, high = np.asarray([self.lower_end(name), self.upper_end(name)], dtype)
-        return np.nextafter(low, np.asarray(np.inf, dtype)), np.nextafter(high, np.asarray(-np.inf, dtype))
+        with np.errstate(under="ignore"):  # next to zero
+            return np.nextafter(low, np.asarray(np.inf, dtype)), np.nextafter(high, np.asarray(-np.inf, dtype))
 
     def log_prob(self, theta: Theta) -> Float[Array, ""]:
         """Log prior density of the free parameters in physical units; -inf outside the support."""

@@ -139,6 +139,7 @@ def test_overwrite_replaces_only_what_eagleray_wrote(tmp_path, monkeypatch, caps
     assert data.read_text() == ROWS
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeypatch, capsys):
     write(tmp_path, "a.txt", ROWS)
     write(tmp_path, "cache", "in the way")

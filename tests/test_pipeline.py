@@ -84,6 +84,7 @@ def test_cached_network_answers_without_training(answer, observation, cache):
     assert again.warnings == answer[0].warnings
 
 
+@pytest.mark.slow
 def test_same_seed_same_answer_and_a_bank_changes_nothing(answer, observation):
     config = make_config(TINY)
     problem = make_problem(config.problem, observation, config.prior, **config.settings)

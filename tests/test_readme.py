@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_python_example_runs(tmp_path, monkeypatch):
     """As printed, but for a tiny configuration and a folder of its own."""
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]

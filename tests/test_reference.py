@@ -57,6 +57,7 @@ def small_network():
 TOO_FEW = pytest.mark.xfail(strict=True, reason="10 000 simulations leave this one off by more than one sd")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [pytest.param(0, marks=TOO_FEW), 1])
 def test_small_network_is_near_the_exact_posterior(which):
     problem, posterior = small_network()

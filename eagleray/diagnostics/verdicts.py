@@ -216,6 +216,13 @@ def judge_checks(checks: tuple[PredictiveCheck, ...]) -> Verdict:
     return Verdict(title=title, state=state, sentence=sentence)
 
 
+def _undetermined(optimum: Optimum) -> str:
+    """Why the curvature at the best fit gives no errors."""
+    if optimum.at_bound:
+        return f"{', '.join(optimum.at_bound)} at an end of the prior"
+    return "a parameter is undetermined or sits at an end of its prior"
+
+
 def judge_optimum(optimum: Optimum) -> Verdict:
     """Judge whether the optimiser found one maximum with a curvature.
 
@@ -238,7 +245,7 @@ def judge_optimum(optimum: Optimum) -> Verdict:
         + (
             "The curvature there gives errors for all parameters."
             if optimum.positive_definite
-            else "The curvature there gives no errors: a parameter is undetermined or sits at an end of its prior."
+            else f"The curvature there gives no errors: {_undetermined(optimum)}."
         )
     )
     return Verdict(title=title, state=state, sentence=sentence)

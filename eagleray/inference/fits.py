@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from eagleray.inference.lbfgs import Minima, minimise_each
 from eagleray.priors import Prior
-from eagleray.records import Key
+from eagleray.records import Key, Theta
 
 AGREEMENT = 0.1
 """Starts that end this close to the best log density are said to have found the same maximum."""
@@ -29,7 +29,10 @@ class Loss:
 
     def __call__(self, position: Float[Array, " n_free"], *data: Any) -> Float[Array, ""]:
         """What is minimised."""
-        theta = self.prior.constrain(position)
+        return self.at(self.prior.constrain(position), *data)
+
+    def at(self, theta: Theta, *data: Any) -> Float[Array, ""]:
+        """The same, of parameters inside the support."""
         log_density = self.log_likelihood(theta, *data)
         return -(log_density + self.prior.log_prob(theta)) if self.use_prior else -log_density
 
@@ -140,22 +143,20 @@ def draw_starts(
         use_prior: Whether the posterior density decides which is best, or the likelihood alone.
     """
     loss = Loss(log_likelihood, prior, use_prior)
-    keys = jax.random.split(key, n_starts * n_draws)
-    drawn = jax.vmap(lambda key: prior.unconstrain(prior.sample(key)))(keys)
+    drawn = jax.vmap(prior.sample)(jax.random.split(key, n_starts * n_draws))
+    drawn = {name: drawn[name] for name in prior.names}
+    first = {name: values[0] for name, values in drawn.items()}
 
-    def choose(each: tuple[Any, Mapping[str, Float[Array, ""]]]) -> Float[Array, "n_starts n_free"]:
-        datum, known = each
-        candidates = drawn
-        if known:
-            complete = {name: known.get(name, value) for name, value in prior.constrain(drawn[0]).items()}
-            given = prior.unconstrain(complete)
-            is_given = jnp.array([name in known for name in prior.names]) & jnp.isfinite(given)
-            candidates = jnp.where(is_given, given, drawn)
-        arguments = () if data is None else (datum, *shared)
-        values = jax.vmap(lambda position: loss(position, *arguments))(candidates)
+    def choose(datum: tuple[Any, ...], known: Theta) -> Float[Array, "n_starts n_free"]:
+        # What is known is one number for all draws: a part of the model that depends on nothing else is computed once.
+        given = {name: known[name] for name in prior.names if name in known}
+        inside = dict(zip(prior.names, jnp.isfinite(prior.unconstrain(first | given)), strict=True))
+        given = {name: jnp.where(inside[name], value, first[name]) for name, value in given.items()}
+        values = jax.vmap(lambda draw: loss.at(prior.complete(draw | given), *datum))(drawn)
         values = jnp.where(jnp.isnan(values), jnp.inf, values).reshape(n_starts, n_draws)
-        return candidates[jnp.argmin(values, axis=1) + n_draws * jnp.arange(n_starts)]
+        best = jnp.argmin(values, axis=1) + n_draws * jnp.arange(n_starts)
+        return jax.vmap(lambda i: prior.unconstrain({name: draws[i] for name, draws in drawn.items()} | given))(best)
 
     if data is None:
-        return choose(((), {}))[None]
-    return jax.lax.map(choose, (data, dict(known or {})))
+        return choose((), {})[None]
+    return jax.lax.map(lambda each: choose((each[0], *shared), each[1]), (data, dict(known or {})))

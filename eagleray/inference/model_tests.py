@@ -234,7 +234,10 @@ def predictive_checks(
     widths = tuple(width for width in (1, 4, 16) if 4 * width <= observed.size)
     arguments = (key, power_model, stacked, jnp.asarray(observed), jnp.asarray(averaged))
     seen, made = _discrepancies(*arguments, widths, bool((averaged == 1).all()))
-    names = ("sum of squared residuals", *(f"highest excess over {width} powers" for width in widths))
+    names = (
+        "sum of squared residuals",
+        *("highest single power" if width == 1 else f"highest excess over {width} powers" for width in widths),
+    )
     return tuple(
         PredictiveCheck(
             name=name,

@@ -150,7 +150,7 @@ class _ShownBins:
 
     Attributes:
         freq: (n_shown,) their frequencies [Hz].
-        average: Powers (..., n_freq) to their means (..., n_shown).
+        group: (n_freq,) bin of each power.
     """
 
     freq: NDArray[np.floating]

@@ -209,6 +209,7 @@ def test_mask_is_leaving_out():
     assert np.isnan(jax.jit(lambda k: gaussian_process_log_likelihood(k, backwards, *data()[1:]))(kernel))
 
 
+@pytest.mark.slow
 def test_large_batches_of_small_series():
     """More than 10922 at once, where a sum over a small axis inside a scan goes wrong on some XLA versions."""
     n, m = 12_000, 6

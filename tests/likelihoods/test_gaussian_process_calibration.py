@@ -54,17 +54,11 @@ def irregular_ranks(name, noise_factor, n_simulations):
     return sbc.ranks(jax.random.key(1), Prior(priors), simulate, log_likelihood, n_simulations=n_simulations)
 
 
-@pytest.mark.parametrize(
-    ("name", "n_simulations"),
-    [
-        ("random_walk", 60),
-        pytest.param("random_walk", 400, marks=pytest.mark.slow),
-        pytest.param("oscillator", 400, marks=pytest.mark.slow),
-    ],
-)
-def test_irregular_times(name, n_simulations):
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(IRREGULAR))
+def test_irregular_times(name):
     """Exact steps between irregular times, unequal noise; false alarm 1e-4."""
-    sbc.assert_uniform(irregular_ranks(name, 1.0, n_simulations))
+    sbc.assert_uniform(irregular_ranks(name, 1.0, 400))
 
 
 @pytest.mark.slow

@@ -418,6 +418,7 @@ def test_a_wrong_likelihood_is_not_calibrated(case):
     )
 
 
+@pytest.mark.slow
 def test_averaged_powers_are_calibrated_and_twice_their_logarithm_is_not():
     """The level's posterior on a grid, for 400 data sets; the twin is Stingray's factor 2."""
     case, grid = CASES["averaged_powers"], jnp.linspace(-1.0, 3.0, 500)

@@ -148,6 +148,7 @@ assert seen == [4, 8, 10], seen
 """
 
 
+@pytest.mark.slow
 def test_two_devices_make_the_same_draws_as_one():
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(

@@ -364,7 +364,7 @@ def close(left: Any, right: Any) -> None:
 
 
 def test_draws(case):
-    """Shapes known beforehand; float32; finite; jit as eager; vmap as a loop; same key, same draw; one trace."""
+    """Shapes known beforehand; float32; finite; vmap as a loop; same key, same draw; one trace."""
     theta = parameters(case)
     n_traces = 0
 
@@ -384,11 +384,17 @@ def test_draws(case):
     for a, b, c in zip(floats(first), floats(again), floats(other), strict=True):
         assert bool((a == b).all())
         assert not bool((a == c).all())
-    close(case.simulate(jax.random.key(3), theta), first)
     keys = jax.vmap(jax.random.key)(jnp.arange(3, 5))
     batch = jax.jit(jax.vmap(case.simulate, (0, None)), compiler_options=QUICK)(keys, theta)
     for i, single in enumerate((first, other)):
         close(jax.tree.map(lambda leaf, i=i: leaf[i], batch), single)
+
+
+@pytest.mark.slow
+def test_eager_draws(case):
+    """Jit as eager, where each operation is compiled by itself."""
+    theta, key = parameters(case), jax.random.key(3)
+    close(case.simulate(key, theta), jax.jit(case.simulate)(key, theta))
 
 
 def test_gradient(case):

@@ -86,6 +86,7 @@ def test_quantiles_invert_the_distribution():
     np.testing.assert_allclose(ours, stats.lognorm(0.4, scale=np.exp(0.5)).ppf(np.asarray(uniform, float)), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_mixture_quantile_has_the_gradient_of_finite_differences():
     """Two gammas; derivative by weights, shapes and scales in float64."""
     with jax.enable_x64(True):
@@ -102,6 +103,7 @@ def test_mixture_quantile_has_the_gradient_of_finite_differences():
             assert float(slope[i]) == pytest.approx(float(total(point + step) - total(point - step)) / 2e-5, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_rough_order_is_nearly_the_order():
     """Monotonic, and within 2 % of the values' spread of the exact order; a constant does no harm."""
     series = jax.random.normal(jax.random.key(0), (1000,))

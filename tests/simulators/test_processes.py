@@ -122,6 +122,7 @@ def test_an_interruption_does_not_wait_for_all_draws(map_draws, key):
     assert time.monotonic() - start < 15  # all: 30 s
 
 
+@pytest.mark.slow
 def test_stingray_as_simulator(map_draws, key):
     mean = np.array([50.0, 500.0, 50.0])
     counts = map_draws(HostDraw(stingray_power_law, processes=1), key, 3, inputs=mean)

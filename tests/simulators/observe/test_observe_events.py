@@ -161,6 +161,7 @@ def test_parallel_sum_for_accelerators_agrees():
     assert np.all(np.diff(_sum_in_parallel(steps)) >= 0)
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_agree_with_eager():
     def draw(key):
         events = ev.events_from_counts(key, COUNTS, GRID, 800)

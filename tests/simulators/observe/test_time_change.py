@@ -168,6 +168,7 @@ def test_thinning_follows_a_rate_without_a_grid():
     assert exceeded
 
 
+@pytest.mark.slow
 def test_jit_and_vmap_agree_with_eager():
     def draw(key):
         cumulative = time_change.cumulative_rate(jnp.asarray(RATE), GRID)
