@@ -35,9 +35,7 @@ Priors = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", help="Replace any setting of the TOML file, as `training.max_epochs=80`.", metavar="NAME=VALUE"
-    ),
+    typer.Option("--set", help="Replace any setting of the TOML file, as `n_draws=4000`.", metavar="NAME=VALUE"),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; options given here win.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random number.")]
@@ -61,6 +59,7 @@ def main() -> None:
     _received.clear()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _interrupt)
+    unraisable, sys.unraisablehook = sys.unraisablehook, _ignore_interrupt
     try:
         status = app(standalone_mode=False)
     except InputError as error:
@@ -71,6 +70,8 @@ def main() -> None:
         if not hasattr(error, "format_message"):  # else it is the command-line parser's
             raise
         status = _complain(f"{error.format_message()}; see eagleray --help")  # type: ignore[attr-defined]
+    finally:
+        sys.unraisablehook = unraisable
     if status == _INTERRUPTED:
         _messages.print("eagleray: interrupted; nothing was written", style="red")
     sys.exit(status or 0)
@@ -413,6 +414,12 @@ def _interrupt(signum: int, frame: Any) -> None:
     """Stop the work, so that whatever is half-written is taken away."""
     _received.append(signum)
     raise KeyboardInterrupt
+
+
+def _ignore_interrupt(unraisable: Any) -> None:
+    """Say nothing of an interrupt that fell into a callback, where Python drops it: `watch` raises it again."""
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
 
 
 def _complain(message: str) -> int:

@@ -150,6 +150,7 @@ def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, monkeyp
     assert (tmp_path / "a_eagleray" / "report.html").is_file()
 
 
+@pytest.mark.slow
 def test_train_simulate_and_amortised_infer(tmp_path, monkeypatch, capsys):
     """The verbs by themselves; the network answers for its like and refuses others."""
     rng = np.random.default_rng(0)

@@ -4,7 +4,7 @@ Dead time bends the noise of each detector, but not of one against the other: th
 difference of the two Fourier amplitudes has nothing but noise, from which its shape is measured (FAD).
 """
 
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Complex, Float
 
 from eagleray.records import Norm
-from eagleray.summaries.spectra import positive_frequencies
+from eagleray.summaries.spectra import fourier_transform, norm_scale, positive_frequencies, squared_modulus
 
 _TRUNCATE = 4.0
 """Standard deviations at which the Gaussian of the smoothing is cut, as in SciPy."""
@@ -79,13 +79,15 @@ def cospectrum(
     References:
         Bachetti et al. (2015), ApJ 800, 109.
     """
-    used = _check(values_1, values_2, norm, used)
+    used = _check(values_1, values_2, used)
     n_bins = values_1.shape[1]
     m = used.sum()
-    first, second = _transform(values_1), _transform(values_2)
+    first, second = fourier_transform(values_1), fourier_transform(values_2)
     cross = _mean(jnp.conj(first) * second, used)
     means = [(used[:, None] * values).sum() / m / n_bins for values in (values_1, values_2)]
-    return Cospectrum(cross=cross * _scale(norm, jnp.sqrt(means[0] * means[1]), n_bins, dt).astype(cross.dtype), m=m)
+    mean = jnp.sqrt(means[0] * means[1])
+    scale = norm_scale(norm, dt, n_bins=n_bins, mean=mean, noise=mean * n_bins)
+    return Cospectrum(cross=cross * _complex(scale), m=m)
 
 
 def fad(
@@ -117,7 +119,7 @@ def fad(
     References:
         Bachetti & Huppenkothen (2018), ApJ 853, L21.
     """
-    used = _check(values_1, values_2, norm, used)
+    used = _check(values_1, values_2, used)
     n_bins = values_1.shape[1]
     smoothing_length = 3.0 * n_bins * dt if smoothing_length is None else smoothing_length
     if not smoothing_length > 0:
@@ -127,17 +129,19 @@ def fad(
     def corrected(one: Array, two: Array) -> tuple[Array, ...]:
         """Spectra of one segment, and the corrected difference."""
         totals = [one.sum(), two.sum(), (one + two).sum()]
-        f_1, f_2 = _transform(one), _transform(two)
+        f_1, f_2 = fourier_transform(one), fourier_transform(two)
         f_sum = f_1 + f_2
         difference = f_1 * _complex(jnp.sqrt(2.0 / totals[0])) - f_2 * _complex(jnp.sqrt(2.0 / totals[1]))
         level = 0.5 * _smooth(difference.real**2, response)
-        scales = [_scale(norm, total / n_bins, n_bins, dt) / level for total in totals]
-        scale_cross = _scale(norm, jnp.sqrt(totals[0] * totals[1]) / n_bins, n_bins, dt) / level
+        scales = [
+            norm_scale(norm, dt, n_bins=n_bins, mean=total / n_bins, noise=total) / level
+            for total in (*totals, jnp.sqrt(totals[0] * totals[1]))
+        ]
         return (
-            _squared(f_1) * scales[0],
-            _squared(f_2) * scales[1],
-            _squared(f_sum) * scales[2],
-            jnp.conj(f_1) * f_2 * _complex(scale_cross),
+            squared_modulus(f_1) * scales[0],
+            squared_modulus(f_2) * scales[1],
+            squared_modulus(f_sum) * scales[2],
+            jnp.conj(f_1) * f_2 * _complex(scales[3]),
             difference / _complex(jnp.sqrt(level)),
         )
 
@@ -150,43 +154,22 @@ def fad(
     means = [_mean(part, used) for part in jax.vmap(corrected)(*safe)]
     difference = means[4]
     m = used.sum()
-    spread = jnp.sqrt(_squared(difference - difference.mean()).mean())
+    spread = jnp.sqrt(squared_modulus(difference - difference.mean()).mean())
     return FAD(means[0], means[1], means[2], means[3], difference, 0.5 * spread * jnp.sqrt(m) - 1.0, m)
 
 
-def _check(values_1: Array, values_2: Array, norm: str, used: Array | None) -> Array:
+def _check(values_1: Array, values_2: Array, used: Array | None) -> Array:
     """Refuse what does not fit; the segments that count."""
     if values_1.ndim != 2 or values_1.shape != values_2.shape:
         raise ValueError(
             f"values must be two arrays of one shape (n_segments, n_bins), got {values_1.shape} and {values_2.shape}"
         )
-    if norm not in get_args(Norm):
-        raise ValueError(f"norm must be one of {get_args(Norm)}, got {norm!r}")
     return jnp.ones(values_1.shape[0], values_1.dtype) if used is None else used
-
-
-def _transform(values: Array) -> Array:
-    """Fourier amplitudes at the positive frequencies."""
-    n_bins = values.shape[-1]
-    return jnp.fft.rfft(values - values.mean(-1, keepdims=True))[..., 1 : (n_bins + 1) // 2]
-
-
-def _scale(norm: str, mean: Array, n_bins: int, dt: float) -> Array:
-    """What turns |F|^2 into powers; mean counts per bin."""
-    if norm == "leahy":
-        return 2.0 / (mean * n_bins)
-    if norm == "frac":
-        return 2.0 * dt / (mean**2 * n_bins)
-    return jnp.ones_like(mean) * (2.0 / (n_bins * dt) if norm == "abs" else 1.0)
 
 
 def _mean(values: Array, used: Array) -> Array:
     """Mean over the segments that count."""
     return (values * used.astype(values.dtype)[:, None]).sum(0) / used.sum().astype(values.dtype)
-
-
-def _squared(values: Array) -> Array:
-    return values.real**2 + values.imag**2
 
 
 def _complex(values: Array) -> Array:

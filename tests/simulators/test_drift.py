@@ -69,6 +69,7 @@ def lorentzian(nu_max, rms):
     return nu_max_lorentzian(freq, nu_max=nu_max, q=jnp.asarray(1.0), rms=rms)
 
 
+@pytest.mark.slow
 def test_evolving_process_with_equal_spectra_is_stationary():
     """Weights that add up to one leave the one process."""
     power = lorentzian(jnp.asarray(4.0), jnp.asarray(0.2))
