@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from eagleray.summaries.chi_squared import Scalar, floats, noncentral_chi_squared_cdf, solve
+from eagleray.summaries.pulsations.chi_squared import Scalar, floats, noncentral_chi_squared_cdf, solve
 
 _MEAN_BIN_RESPONSE = 0.773
 """Mean power response of a Fourier frequency to a sinusoid anywhere in it (van der Klis 1989)."""

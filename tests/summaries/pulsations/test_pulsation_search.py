@@ -6,13 +6,13 @@ import pytest
 from stingray.pulse import search
 
 from eagleray.summaries.phases import pulse_phase
-from eagleray.summaries.pulsation_search import (
+from eagleray.summaries.pulsations.search import (
     epoch_folding_search,
     h_test_search,
     phase_dispersion_search,
     z_squared_search,
 )
-from eagleray.summaries.pulsation_statistics import z_squared
+from eagleray.summaries.pulsations.statistics import z_squared
 
 RNG = np.random.default_rng(4)
 FREQ = 3.21

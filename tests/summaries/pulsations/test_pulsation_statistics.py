@@ -14,8 +14,8 @@ from stingray.pulse.pulsar import (
     z_n_gauss_all,
 )
 
-from eagleray.summaries.folding import fold
-from eagleray.summaries.pulsation_statistics import (
+from eagleray.summaries.pulsations.folding import fold
+from eagleray.summaries.pulsations.statistics import (
     epoch_folding,
     h_test,
     phase_dispersion,

@@ -8,7 +8,7 @@ import scipy.stats
 from stingray import stats
 
 from eagleray.summaries import detection
-from eagleray.summaries.pulsation_statistics import h_test, z_squared
+from eagleray.summaries.pulsations.statistics import h_test, z_squared
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from eagleray.summaries.folding import phase_bin
+from eagleray.summaries.pulsations.folding import phase_bin
 
 
 class HTest(NamedTuple):

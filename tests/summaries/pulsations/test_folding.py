@@ -10,7 +10,8 @@ from stingray.pulse import fold_events, p_to_f
 from stingray.pulse import phaseogram as stingray_phaseogram
 from stingray.pulse.pulsar import phase_exposure as stingray_exposure
 
-from eagleray.summaries.folding import (
+from eagleray.summaries.phases import pulse_phase
+from eagleray.summaries.pulsations.folding import (
     correct_exposure,
     fold,
     frequencies_from_periods,
@@ -18,7 +19,6 @@ from eagleray.summaries.folding import (
     phase_exposure,
     phaseogram,
 )
-from eagleray.summaries.phases import pulse_phase
 
 RNG = np.random.default_rng(1)
 FREQ, DERIVATIVE = 0.37, 1e-5

@@ -7,7 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from eagleray.summaries.chi_squared import Scalar, chi_squared_level, chi_squared_log_probability, floats, solve
+from eagleray.summaries.pulsations.chi_squared import (
+    Scalar,
+    chi_squared_level,
+    chi_squared_log_probability,
+    floats,
+    solve,
+)
 
 _SMALL_LOG = -17.0
 """Below this ln p, p^2 is lost beside p in float64, and p itself need not be formed."""

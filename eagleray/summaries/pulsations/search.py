@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float64
 
-from eagleray.summaries.folding import fold
 from eagleray.summaries.phases import TrialPhases, trial_phases
-from eagleray.summaries.pulsation_statistics import (
+from eagleray.summaries.pulsations.folding import fold
+from eagleray.summaries.pulsations.statistics import (
     epoch_folding,
     h_test,
     phase_dispersion,

@@ -1,0 +1,1 @@
+"""Pulsations: folding, statistics of a profile, searches, detection levels and upper limits."""
