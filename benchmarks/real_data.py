@@ -13,6 +13,7 @@ import importlib.resources
 import json
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def stingray_fit(result: FitResult) -> dict[str, dict[str, float]]:
         "frac",
     )
     posterior = PSDPosterior(freq, power, model, m=int(m[0]))
-    laws = {theirs: prior_density(result.prior[ours]) for ours, theirs in NAMES.items()}
+    laws = {theirs: _natural_density(result.prior[ours]) for ours, theirs in NAMES.items()}
     posterior.logprior = set_logprior(posterior, laws)
     start = [result.optimum.theta[name] for name in NAMES]
     estimator = PSDParEst(observed, fitmethod="Nelder-Mead", max_post=True)
@@ -72,6 +73,12 @@ def stingray_fit(result: FitResult) -> dict[str, dict[str, float]]:
         name: {"value": float(value), "error": float(error)}
         for name, value, error in zip(NAMES, best, errors, strict=True)
     }
+
+
+def _natural_density(text: str) -> Callable[[float], float]:
+    """Prior density of ln theta for log-uniform and log-normal priors, whose maximum ours is."""
+    density = prior_density(text)
+    return (lambda value: value * density(value)) if text.startswith("log") else density
 
 
 def _pivot(result: FitResult) -> float:

@@ -61,6 +61,7 @@ class FitConfig(pydantic.BaseModel):
         segment_size: Length of the segments whose periodograms are averaged [s]; None: one periodogram of all.
         rebin: Growth of logarithmic frequency bins; 0 for none.
         sampler: A key of `eagleray.inference.samplers.METHODS`.
+        sampler_options: Options of that sampler, such as target_acceptance.
         n_chains: Chains.
         n_warmup: Steps of each chain that tune the sampler.
         n_draws: Draws kept of each chain.
@@ -73,14 +74,21 @@ class FitConfig(pydantic.BaseModel):
     model: str = "powerlaw + constant"
     prior: dict[str, str] = {}
     norm: Norm = "frac"
-    segment_size: float | None = pydantic.Field(default=None, gt=0)
-    rebin: float = pydantic.Field(default=0.0, ge=0)
+    segment_size: float | None = pydantic.Field(default=None, gt=0, allow_inf_nan=False)
+    rebin: float = pydantic.Field(default=0.0, ge=0, allow_inf_nan=False)
     sampler: str = "nuts"
+    sampler_options: dict[str, int | float] = {}
     n_chains: int = pydantic.Field(default=4, ge=2)
     n_warmup: int = pydantic.Field(default=1000, ge=50)
     n_draws: int = pydantic.Field(default=2000, ge=50)
     n_predictive: int = pydantic.Field(default=1000, ge=50)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
+
+    @pydantic.field_validator("prior", mode="before")
+    @classmethod
+    def _dotted(cls, prior: Any) -> Any:
+        """Names of parameters have dots, which TOML and --set read as tables."""
+        return _flatten(prior) if isinstance(prior, Mapping) else prior
 
 
 Settings = TypeVar("Settings", Config, FitConfig)
@@ -110,6 +118,15 @@ def make_config(*layers: Mapping[str, Any], kind: type[Settings] = Config) -> Se
             ) from error
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{where}: {message}, got {first.get('input')!r}") from error
+
+
+def _flatten(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables within tables as one table with dotted names."""
+    flat = {}
+    for name, value in nested.items():
+        inner = _flatten(value) if isinstance(value, Mapping) else None
+        flat |= {name: value} if inner is None else {f"{name}.{key}": entry for key, entry in inner.items()}
+    return flat
 
 
 def _siblings(kind: type[pydantic.BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -144,6 +144,15 @@ class Prior:
             total = total + jnp.where(inside, density, -jnp.inf)
         return total
 
+    def log_prob_natural(self, theta: Theta) -> Float[Array, ""]:
+        """Log prior density of the free parameters, of ln theta for those that are log-uniform or log-normal.
+
+        On these coordinates flat priors are flat, and the maximum of a posterior is not drawn to the lower ends of
+        parameters that span decades, as it is in physical units.
+        """
+        logarithmic = [name for name in self.names if self.family(name) in ("loguniform", "lognormal")]
+        return self.log_prob(theta) + sum((jnp.log(theta[name]) for name in logarithmic), jnp.zeros(()))
+
     def unconstrain(self, theta: Theta) -> Float[Array, " n_theta"]:
         """Map the free parameters, inside their support, to the real line, shape (n_theta,)."""
         return jnp.stack([self._bijections[name].inv(theta[name]) for name in self.names])

@@ -299,7 +299,7 @@ class Optimum:
         theta: All parameters by name, fixed and tied ones included, in physical units.
         position: (n_free,) the same in the prior's unconstrained space.
         log_likelihood: Ln likelihood there.
-        log_posterior: Ln likelihood plus ln prior density there, in physical units.
+        log_posterior: Ln likelihood plus ln prior density there, on the prior's natural coordinates.
         covariance: (n_free, n_free) of the free parameters in physical units, from the curvature (delta method). NaN
             for a parameter at an end of its support; the others' then holds with that one where it is.
         position_covariance: (n_free, n_free) of the position.

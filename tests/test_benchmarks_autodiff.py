@@ -112,6 +112,7 @@ def test_parameters_must_come_in_threes():
         make_problem(4, 32)
 
 
+@pytest.mark.slow
 def test_command_runs_and_says_what_is_missing(tmp_path):
     path = tmp_path / "found.json"
     command = [sys.executable, "-m", "benchmarks.autodiff", "--json", str(path), "--quick", "--markdown"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eagleray.config import Config, config_hash, make_config, read_config
+from eagleray.config import Config, FitConfig, config_hash, make_config, read_config
 from eagleray.errors import InputError
 from eagleray.networks.estimators import FlowSettings
 from eagleray.training.loop import TrainingSettings
@@ -119,3 +119,10 @@ def test_what_decides_a_network_changes_its_digest():
     for layer in ({"seed": 1}, {"n_simulations": 500}, {"training": {"patience": 2}}, {"network": {"n_bins": 3}}):
         assert config_hash(make_config(layer).training_part()) != base
     assert config_hash(make_config({"n_draws": 500, "n_predictive": 60}).training_part()) == base
+
+
+def test_priors_of_dotted_names_may_be_nested():
+    """TOML and --set read dots as tables."""
+    nested = make_config({"prior": {"constant": {"level": "fixed(2)"}}}, kind=FitConfig)
+    assert nested.prior == {"constant.level": "fixed(2)"}
+    assert make_config({"prior": {"constant.level": "fixed(2)"}}, kind=FitConfig) == nested

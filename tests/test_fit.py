@@ -106,6 +106,7 @@ def test_likelihood_is_scipys_gamma():
     np.testing.assert_allclose(problem.log_likelihood({"constant.level": jnp.float32(0.7)}), expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_simulated_powers_have_the_law_of_averages():
     problem = make_spectral_problem(flat_spectrum(m=3.0), "constant")
     theta = {"constant.level": jnp.float32(2.0)}
@@ -142,6 +143,10 @@ def test_rebinned_spectra_keep_their_averages(observation):
 def test_what_cannot_be_fitted_is_refused(observation):
     with pytest.raises(InputError, match="at least 8 powers"):
         observed_spectrum(observation, CONFIG.model_copy(update={"segment_size": 4.0}))
+    with pytest.raises(InputError, match="at least two bins"):
+        observed_spectrum(observation, CONFIG.model_copy(update={"segment_size": 0.6}))
+    with pytest.raises(InputError, match="at least one frequency"):
+        observed_spectrum(observation, CONFIG.model_copy(update={"segment_size": 1.0, "rebin": 0.1}))
     constant = dataclasses.replace(observation, values=np.full(N_BINS, 3.0))
     with pytest.raises(InputError, match="positive powers"):
         observed_spectrum(constant, CONFIG)
@@ -225,3 +230,24 @@ def test_gaps_are_doubted(observation, monkeypatch):
 
 def test_public_name():
     assert er.fit is fit
+
+
+def test_the_prior_of_a_width_does_not_depend_on_the_rebinning():
+    from eagleray.summaries.rebin import rebin_log
+
+    fine = observed_spectrum(red_light_curve(), CONFIG)
+    coarse = rebin_log(fine, 0.2)
+    lowest = [make_spectral_problem(s, "lorentzian").prior.lower_end("lorentzian.fwhm") for s in (fine, coarse)]
+    assert lowest[0] == pytest.approx(1 / 128, rel=0.02)
+    assert lowest[1] == pytest.approx(lowest[0], rel=0.02)
+
+
+def test_a_chain_that_never_moved_is_no_passed_check(result):
+    samples = result.samples
+    stuck = {name: (np.inf if i == 0 else value) for i, (name, value) in enumerate(samples.rhat.items())}
+    assert judge_chains(samples).state == "passed"
+    still = {
+        name: np.zeros_like(values) if not np.isfinite(stuck[name]) else values
+        for name, values in samples.draws.items()
+    }
+    assert judge_chains(dataclasses.replace(samples, rhat=stuck, draws=still)).state == "failed"

@@ -169,7 +169,7 @@ def judge_chains(samples: Samples) -> Verdict:
         100; "passed" if all are within 1.01 and above 400 and no step diverged; else "caution".
     """
     title = "Do the chains agree, and are there enough independent draws?"
-    names = [name for name, value in samples.rhat.items() if np.ptp(samples.draws[name]) > 0 or not value == value]
+    names = list(samples.rhat)
     if not names:
         return Verdict(title=title, state="not checked", sentence="The chains carry no diagnostics.")
     worst = max(names, key=lambda name: math.inf if math.isnan(samples.rhat[name]) else samples.rhat[name])

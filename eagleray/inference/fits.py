@@ -34,7 +34,7 @@ class Loss:
     def at(self, theta: Theta, *data: Any) -> Float[Array, ""]:
         """The same, of parameters inside the support."""
         log_density = self.log_likelihood(theta, *data)
-        return -(log_density + self.prior.log_prob(theta)) if self.use_prior else -log_density
+        return -(log_density + self.prior.log_prob_natural(theta)) if self.use_prior else -log_density
 
 
 @jax.tree_util.register_dataclass
@@ -80,7 +80,7 @@ def optimise_each(
         data: Pytree of arrays with leading axis n_data.
         starts: (n_data, n_starts, n_free) positions to start from, as from `draw_starts`.
         shared: What all data sets have in common, handed on as it is.
-        use_prior: Maximise the posterior density in physical units (True), or the likelihood alone (False).
+        use_prior: Maximise the posterior density on the prior's natural coordinates (True), or the likelihood (False).
         tolerance: Gain in log density that is not worth another step.
         max_evaluations: Evaluations after which a start ends unconverged.
         n_lanes: Fits under way at once; by default as many as keep their data in the processor's cache.

@@ -287,7 +287,11 @@ def _test(name: str, values: NDArray[np.float64], unconverged: NDArray[np.float6
 
 
 def _tails(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fraction of the rows, itself included, in which each column is at least as large; ties and NaN count."""
+    """Fraction of the rows, itself included, in which each column is at least as large; ties and NaN count.
+
+    The observed row stands first: its own NaN is larger than none.
+    """
     filled = np.where(np.isnan(values), np.inf, values)
+    filled[0] = np.where(np.isnan(values[0]), -np.inf, values[0])
     below = [np.searchsorted(np.sort(column), column, side="left") for column in filled.T]
     return 1.0 - np.stack(below, axis=1) / len(values)

@@ -1,7 +1,8 @@
 """The maximum of a posterior or of a likelihood, with errors from its curvature.
 
-What is maximised is a density in physical units, `log_likelihood + prior.log_prob`, or the likelihood alone within the
-prior's support; it is sought in the prior's unconstrained space, so that bounds hold without being checked.
+What is maximised is a density on the prior's natural coordinates, `log_likelihood + prior.log_prob_natural`, or the
+likelihood alone within the prior's support. In physical units a log-uniform prior 1/theta would draw the maximum to a
+corner without the component. It is sought in the unconstrained space, so that bounds hold without being checked.
 """
 
 import functools
@@ -49,7 +50,8 @@ def optimise(
         key: Typed PRNG key for the starts; consumed.
         n_starts: Independent starts.
         n_draws: Draws from the prior behind each start, which is the best of them.
-        use_prior: Maximise the posterior density in physical units (True), or the likelihood alone (False).
+        use_prior: Maximise the posterior density on the prior's natural coordinates, ln theta where a prior is
+            log-uniform or log-normal (True), or the likelihood alone (False).
         initial: Parameters to start from besides.
         tolerance: Gain in log density that is not worth another step; by default 1e-5 in float32, 1e-11 in float64.
         max_evaluations: Evaluations of density and gradient after which a start ends unconverged.
@@ -163,7 +165,7 @@ def _parameters(
         return jnp.stack([theta[name] for name in prior.all_names])
 
     theta = prior.constrain(position)
-    return vector(position), jax.jacfwd(vector)(position), loss.log_likelihood(theta), prior.log_prob(theta)
+    return vector(position), jax.jacfwd(vector)(position), loss.log_likelihood(theta), prior.log_prob_natural(theta)
 
 
 def _newton(

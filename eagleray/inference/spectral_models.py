@@ -36,7 +36,7 @@ class FitSettings:
     Attributes:
         n_starts: Starts of each fit.
         n_draws: Draws from the prior behind each start, which is the best of them.
-        use_prior: Maximise the posterior density in physical units (True), or the likelihood alone (False).
+        use_prior: Maximise the posterior density on the prior's natural coordinates (True), or the likelihood (False).
         tolerance: Gain in log density that is not worth another step.
         max_evaluations: Evaluations after which a start ends unconverged.
     """

@@ -59,14 +59,18 @@ def fit(
     if model is not None:
         config = config.model_copy(update={"model": model})
     start = time.perf_counter()
-    find_method(config.sampler, {})  # refuse an unknown one before the work begins
+    options = {**_SAMPLER_OPTIONS.get(config.sampler, {}), **config.sampler_options}
+    find_method(config.sampler, options)  # refuse what is unknown before the work begins
     spectrum = observed_spectrum(observation, config)
     problem = make_spectral_problem(spectrum, config.model, config.prior)
     target = Target(problem.prior, problem.log_likelihood)
     key_fit, key_sample, key_pick, key_predict, key_check = jax.random.split(jax.random.key(config.seed), 5)
 
     watch("fitting", 0, 1)
-    optimum = optimise(target, key_fit, n_starts=_N_STARTS, n_data=np.asarray(spectrum.freq).size)
+    try:
+        optimum = optimise(target, key_fit, n_starts=_N_STARTS, n_data=np.asarray(spectrum.freq).size)
+    except ValueError as error:
+        raise InputError(f"{error}; check the priors of {config.model!r}") from error
     watch("fitting", 1, 1)
     watch("sampling", 0, 1)
     samples = sample(
@@ -76,7 +80,7 @@ def fit(
         n_chains=config.n_chains,
         n_draws=config.n_draws,
         n_warmup=config.n_warmup,
-        **_SAMPLER_OPTIONS.get(config.sampler, {}),
+        **options,
     )
     watch("sampling", 1, 1)
 
@@ -130,9 +134,12 @@ def observed_spectrum(observation: LightCurve, config: FitConfig) -> PowerSpectr
     Raises:
         InputError: If it has fewer than 8 powers, or powers that are not positive and finite.
     """
-    spectrum = averaged_power_spectrum(observation, segment_size=config.segment_size, norm=config.norm)
-    if config.rebin > 0:
-        spectrum = rebin_log(spectrum, config.rebin)
+    try:
+        spectrum = averaged_power_spectrum(observation, segment_size=config.segment_size, norm=config.norm)
+        if config.rebin > 0:
+            spectrum = rebin_log(spectrum, config.rebin)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     power = np.asarray(spectrum.power)
     if power.size < _MIN_POWERS:
         raise InputError(f"the spectrum must have at least {_MIN_POWERS} powers, got {power.size}; use a smaller dt")

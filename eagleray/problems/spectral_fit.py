@@ -107,9 +107,10 @@ def make_spectral_problem(
 def _default(parameter: str, spectrum: PowerSpectrum) -> str:
     """Prior of one parameter of a shape, from the scales of the data."""
     freq, power = (np.asarray(x, np.float64) for x in (spectrum.freq, spectrum.power))
-    width = freq[-1] / freq.size
-    smooth = log_bins(width * np.arange(1, freq.size + 1), 0.2).average(jnp.asarray(power, jnp.result_type(float)))
+    step = freq[-1] / freq.size
+    smooth = log_bins(step * np.arange(1, freq.size + 1), 0.2).average(jnp.asarray(power, jnp.result_type(float)))
     lowest, highest = float(np.min(smooth)), float(np.max(smooth))
+    resolution = step if spectrum.width is None else float(np.min(spectrum.width))
     spread = float(np.sqrt((power * np.gradient(freq)).sum()))
     if parameter == "level" and spectrum.noise is not None:
         # Noise of known origin is known to a factor: dead time or a wrong error bar change it by no more.
@@ -122,7 +123,7 @@ def _default(parameter: str, spectrum: PowerSpectrum) -> str:
         "centre": (freq[0], freq[-1]),
         "nu_max": (freq[0], freq[-1]),
         "half_width": (freq[0], freq[-1]),
-        "fwhm": (width, freq[-1]),
+        "fwhm": (resolution, freq[-1]),
         "bend_freq": (freq[0], freq[-1]),
         "bend_freq_low": (freq[0], freq[-1]),
         "bend_freq_high": (freq[0], freq[-1]),

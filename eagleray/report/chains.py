@@ -105,5 +105,6 @@ def _draw_chain_ranks(axes: "Axes", draws: NDArray[np.float64]) -> None:
         )
     axes.axhline(1.0, color=GREY, linewidth=0.8)
     axes.set_xlim(0, 1)
+    axes.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
     axes.set_ylim(bottom=0)
     finish_axes(axes)

@@ -226,7 +226,8 @@ def _best_fit(result: FitResult) -> str:
         "<h3>Best fit</h3>"
         + facts(numbers)
         + table(
-            "Maximum of the posterior density, with standard errors from its curvature",
+            "Maximum of the posterior density (that of the logarithm under log-uniform and log-normal priors), with "
+            "standard errors from its curvature",
             ("Parameter", "Value", "Error"),
             lines,
         )

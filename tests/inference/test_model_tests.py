@@ -10,6 +10,7 @@ from scipy import stats
 
 from eagleray.inference.evidence import bayes_factor, model_probabilities
 from eagleray.inference.model_tests import (
+    _tails,
     likelihood_ratio_test,
     outlier_test,
     predictive_checks,
@@ -331,3 +332,8 @@ def test_a_thousand_refits_with_a_free_lorentzian():
     with jax.enable_x64():
         refit = fit_spectra(jax.random.key(1), models[0], power[None], np.ones(1024), settings=FitSettings())
     assert refit.converged.all()
+
+
+def test_an_observed_fit_that_fails_is_no_discovery():
+    values = np.vstack([[np.nan, np.nan], np.random.default_rng(0).normal(size=(100, 2))])
+    assert _tails(values).min(axis=1)[0] == 1.0

@@ -74,7 +74,7 @@ def scipy_maximum(target, start, use_prior=True):
 
     def loss(vector):
         theta = target.prior.complete(dict(zip(names, vector, strict=True)))
-        return -target.log_likelihood(theta) - use_prior * target.prior.log_prob(theta)
+        return -target.log_likelihood(theta) - use_prior * target.prior.log_prob_natural(theta)
 
     value_and_gradient = jax.jit(jax.value_and_grad(loss))
 
@@ -229,3 +229,27 @@ def test_many_fits_are_the_same_as_each():
     assert (fits.n_agreeing == 2).all()
     # Twin: with the prior the maximum lies where m n ln(level) has gained one ln(level).
     assert abs(level / (power.mean(axis=1) * 64 * 3 / (64 * 3 + 1)) - 1).min() > 2e-3
+
+
+def test_log_uniform_priors_do_not_draw_the_maximum_to_their_corner():
+    """A peak worth 4 in ln likelihood stays, where 1 / theta of three priors over decades would outweigh it."""
+    freq = jnp.arange(1.0, 201.0)
+    names = ("centre", "width", "peak")
+    prior = Prior(
+        dict(zip(names, ("loguniform(1, 200)", "loguniform(0.1, 200)", "loguniform(1e-3, 1e3)"), strict=True))
+    )
+
+    def model(theta):
+        return 1.0 + theta["peak"] / (1.0 + ((freq - theta["centre"]) / theta["width"]) ** 2)
+
+    truth = dict(zip(names, (60.0, 3.0, 3.0), strict=True))
+    power = model(truth) * np.random.default_rng(5).exponential(size=200)
+    target = Target(prior, lambda theta: -(jnp.log(model(theta)) + power / model(theta)).sum())
+    without = float(-power.sum())
+    found = optimise(target, jax.random.key(0))
+    assert found.log_likelihood - without > 3.0
+    assert abs(found.theta["centre"] - 60.0) < 6.0
+    # Twin: in physical units the corner is better than this maximum.
+    physical = {"best": found.theta, "corner": {name: 1.001 * prior.lower_end(name) for name in names}}
+    values = {k: float(target.log_likelihood(t) + prior.log_prob(t)) for k, t in physical.items()}
+    assert values["corner"] > values["best"]

@@ -150,6 +150,7 @@ def nested_run(rng, n_live=200, n_delete=40, n_iterations=60):
     return Dead(volume[:, None], np.zeros(len(volume)), log_likelihood(volume), birth)
 
 
+@pytest.mark.slow
 def test_evidence_of_ideal_nested_runs():
     """Runs alone, and merged, within five of their errors; and the errors are those of the scatter."""
     rng = np.random.default_rng(0)

@@ -47,7 +47,12 @@ def test_events_spectrum_is_the_definition(rate, paralyzable):
 
 
 @pytest.mark.parametrize(
-    ("rate", "dt"), [(300.0, 5e-4), (1000.0, 1e-3), pytest.param(500.0, 5e-3, marks=pytest.mark.slow)]
+    ("rate", "dt"),
+    [
+        (300.0, 5e-4),
+        pytest.param(1000.0, 1e-3, marks=pytest.mark.slow),
+        pytest.param(500.0, 5e-3, marks=pytest.mark.slow),
+    ],
 )
 def test_binned_spectrum_is_zhangs(rate, dt):
     """Stingray's sums, whose length enters as 1 / n_bins: the same periodogram, and the same limit."""

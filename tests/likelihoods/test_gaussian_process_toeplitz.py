@@ -146,6 +146,7 @@ def test_covariance_of_a_periodic_series(n):
     assert np.abs((products.mean(0) - 1.2 * found) / (products.std(0) / np.sqrt(len(draws))))[0] > 5.5
 
 
+@pytest.mark.slow
 def test_covariance_from_a_spectrum():
     """That of the kernel, leakage and aliases included; without either it is not. Bins smooth it."""
     kernel = damped_random_walk(2.0, 20.0) + damped_oscillator(1.0, 0.3, 3.0)

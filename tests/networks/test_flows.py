@@ -48,7 +48,7 @@ def test_spline_is_the_identity_outside_its_interval_and_for_zero_parameters():
     np.testing.assert_allclose(log_det, 0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("n_value", [1, 3])
+@pytest.mark.parametrize("n_value", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_flow_density_follows_from_its_own_sampling_map(n_value):
     """log q(sample(z)) = log N(z) - ln |d sample / d z|, the Jacobian by autodiff."""
     flow = wild(SplineCouplingFlow(n_value, 3, n_layers=3, hidden=(8,), rngs=nnx.Rngs(0)), jax.random.key(2))

@@ -292,7 +292,7 @@ def test_terminal_table_shows_names_and_numbers(result):
         assert format_row(row)[0] in text
 
 
-@pytest.mark.parametrize("n_theta", [1, 2, 12])
+@pytest.mark.parametrize("n_theta", [1, 2, pytest.param(12, marks=pytest.mark.slow)])
 def test_any_number_of_parameters(n_theta):
     page = report.render_page(make_result(n_theta))
     parse(page)

@@ -63,6 +63,7 @@ def test_loss_approaches_the_entropy():
     assert min(trained(shuffled=True)[2].validation_loss) > entropy + 0.5
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights():
     first, second = trained(epochs=2, n=500)[1], trained.__wrapped__(epochs=2, n=500)[1]
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):

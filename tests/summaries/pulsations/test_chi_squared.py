@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 import scipy.stats
 
-from eagleray.summaries import chi_squared
+from eagleray.summaries.pulsations import chi_squared
 
 DOF = np.array([1.0, 2.0, 4.0, 15.0, 16.0, 31.0, 200.0, 2000.0])[:, None]
 X = DOF + np.sqrt(2 * DOF) * np.array([-0.7, 0.0, 1.0, 3.0, 6.0, 15.0])[None]

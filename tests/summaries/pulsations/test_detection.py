@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 from stingray import stats
 
-from eagleray.summaries import detection
+from eagleray.summaries.pulsations import detection
 from eagleray.summaries.pulsations.statistics import h_test, z_squared
 
 

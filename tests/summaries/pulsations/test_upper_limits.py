@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from stingray import stats
 
-from eagleray.summaries import upper_limits
+from eagleray.summaries.pulsations import upper_limits
 
 
 @pytest.mark.slow
