@@ -67,6 +67,7 @@ def test_flow_density_follows_from_its_own_sampling_map(n_value):
         np.testing.assert_allclose(log_prob(to_value(noise)), expected, rtol=0.02, atol=0.05)
 
 
+@pytest.mark.slow
 def test_estimator_density_integrates_to_one():
     """By quadrature far beyond the splines' interval: a map that is no bijection outside it fails here."""
     estimator = wild(FlowEstimator(1, 3, SMALL, rngs=nnx.Rngs(0)), jax.random.key(0))
