@@ -393,8 +393,9 @@ def test_draws(case):
 @pytest.mark.slow
 def test_eager_draws(case):
     """Jit as eager, where each operation is compiled by itself."""
-    theta, key = parameters(case), jax.random.key(3)
-    close(case.simulate(key, theta), jax.jit(case.simulate)(key, theta))
+    theta = parameters(case)
+    eager = case.simulate(jax.random.key(3), theta)
+    close(eager, jax.jit(case.simulate)(jax.random.key(3), theta))
 
 
 def test_gradient(case):
