@@ -145,7 +145,7 @@ def test_what_cannot_be_fitted_is_refused(observation):
         observed_spectrum(observation, CONFIG.model_copy(update={"segment_size": 4.0}))
     with pytest.raises(InputError, match="at least two bins"):
         observed_spectrum(observation, CONFIG.model_copy(update={"segment_size": 0.6}))
-    with pytest.raises(InputError, match="at least one frequency"):
+    with pytest.raises(InputError, match="at least 8 powers"):
         observed_spectrum(observation, CONFIG.model_copy(update={"segment_size": 1.0, "rebin": 0.1}))
     constant = dataclasses.replace(observation, values=np.full(N_BINS, 3.0))
     with pytest.raises(InputError, match="positive powers"):

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from eagleray.errors import InputError
 from eagleray.inference.fits import AGREEMENT, Loss, draw_starts
 from eagleray.inference.lbfgs import Minima, minimise_each
 from eagleray.inference.log_density import Target
@@ -65,7 +66,8 @@ def optimise(
         without the saturated model. Differences of deviances agree where m = 1.
 
     Raises:
-        ValueError: If there is no start, or none has a finite density.
+        ValueError: If there is no start.
+        InputError: If none has a finite density.
 
     References:
         Akaike (1974), IEEE Trans. Autom. Control 19, 716; Schwarz (1978), Ann. Stat. 6, 461.
@@ -77,7 +79,9 @@ def optimise(
     minima = _search(loss, key, extra, n_starts, n_draws, tolerance, max_evaluations)
     values, converged = -np.asarray(minima.value[0], np.float64), np.asarray(minima.converged[0])
     if not np.isfinite(values).any():
-        raise ValueError("log_likelihood must be finite somewhere under the prior, got no finite value at any start")
+        raise InputError(
+            "log_likelihood must be finite somewhere under the prior, got none at any start; change the prior"
+        )
     position, gradient, hessian = _newton(loss, minima.position[0, values.argmax()])
     found = (np.asarray(leaf, np.float64) for leaf in _parameters(loss, position))
     theta, jacobian, log_likelihood, log_prior = found

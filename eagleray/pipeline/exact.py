@@ -67,10 +67,7 @@ def fit(
     key_fit, key_sample, key_pick, key_predict, key_check = jax.random.split(jax.random.key(config.seed), 5)
 
     watch("fitting", 0, 1)
-    try:
-        optimum = optimise(target, key_fit, n_starts=_N_STARTS, n_data=np.asarray(spectrum.freq).size)
-    except ValueError as error:
-        raise InputError(f"{error}; check the priors of {config.model!r}") from error
+    optimum = optimise(target, key_fit, n_starts=_N_STARTS, n_data=np.asarray(spectrum.freq).size)
     watch("fitting", 1, 1)
     watch("sampling", 0, 1)
     samples = sample(
@@ -115,17 +112,24 @@ def fit(
             _gap_fraction(observation, config),
             _steepness(problem, optimum.theta),
         ),
-        provenance={
-            "model": config.model,
-            "likelihood": _likelihood_in_words(spectrum, config),
-            "command": command,
-            "seed": config.seed,
-            "created": now(),
-            "versions": versions(),
-            "config": config.model_dump(mode="json"),
-            "seconds": {**samples.seconds, "in all": time.perf_counter() - start},
-        },
+        provenance=_provenance(config, spectrum, command, {**samples.seconds, "in all": time.perf_counter() - start}),
     )
+
+
+def _provenance(
+    config: FitConfig, spectrum: PowerSpectrum, command: str, seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """What it takes to repeat a fit, and how long it took."""
+    return {
+        "model": config.model,
+        "likelihood": _likelihood_in_words(spectrum, config),
+        "command": command,
+        "seed": config.seed,
+        "created": now(),
+        "versions": versions(),
+        "config": config.model_dump(mode="json"),
+        "seconds": dict(seconds),
+    }
 
 
 def observed_spectrum(observation: LightCurve, config: FitConfig) -> PowerSpectrum:
@@ -134,12 +138,9 @@ def observed_spectrum(observation: LightCurve, config: FitConfig) -> PowerSpectr
     Raises:
         InputError: If it has fewer than 8 powers, or powers that are not positive and finite.
     """
-    try:
-        spectrum = averaged_power_spectrum(observation, segment_size=config.segment_size, norm=config.norm)
-        if config.rebin > 0:
-            spectrum = rebin_log(spectrum, config.rebin)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    spectrum = averaged_power_spectrum(observation, segment_size=config.segment_size, norm=config.norm)
+    if config.rebin > 0 and np.size(spectrum.power) > 0:
+        spectrum = rebin_log(spectrum, config.rebin)
     power = np.asarray(spectrum.power)
     if power.size < _MIN_POWERS:
         raise InputError(f"the spectrum must have at least {_MIN_POWERS} powers, got {power.size}; use a smaller dt")

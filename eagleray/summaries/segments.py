@@ -69,11 +69,11 @@ def bins_in_segment(segment_size: float, dt: float) -> int:
         dt: Bin width [s].
 
     Raises:
-        ValueError: If fewer than two bins fit.
+        InputError: If fewer than two bins fit.
     """
     wanted = segment_size / dt if dt > 0 else math.nan
     if not 2 - ROUNDING_TOLERANCE < wanted < math.inf:
-        raise ValueError(f"segment_size must be at least two bins of dt = {dt!r} s, got {segment_size!r} s")
+        raise InputError(f"segment_size must be at least two bins of dt = {dt!r} s, got {segment_size!r} s")
     up = math.ceil(wanted)
     return up if up - wanted < ROUNDING_TOLERANCE else math.floor(wanted)
 
