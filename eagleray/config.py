@@ -6,14 +6,15 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import pydantic
 
 from eagleray.errors import InputError
-from eagleray.networks.estimators import FlowSettings
+from eagleray.networks.settings import NetworkSettings, network_settings
 from eagleray.records import Norm
 from eagleray.training.loop import TrainingSettings
+from eagleray.training.losses import RatioSettings
 
 
 class Config(pydantic.BaseModel):
@@ -28,7 +29,9 @@ class Config(pydantic.BaseModel):
         n_draws: Posterior draws.
         n_predictive: Posterior draws from which light curves are simulated.
         seed: Seed of every random number.
-        network: Sizes of the network.
+        method: What is learnt: the posterior ("npe"), the likelihood ("nle") or the ratio of the two ("nre").
+        network: What the network is made of; a density of kind "flow_matching" or "score" makes npe FMPE or NPSE.
+        ratio: Which ratio estimation, for nre.
         training: How it is trained.
     """
 
@@ -42,12 +45,14 @@ class Config(pydantic.BaseModel):
     n_draws: int = pydantic.Field(default=4000, ge=100)
     n_predictive: int = pydantic.Field(default=500, ge=50)
     seed: int = pydantic.Field(default=0, ge=0, lt=2**32)
-    network: FlowSettings = FlowSettings()
+    method: Literal["npe", "nle", "nre"] = "npe"
+    network: NetworkSettings = NetworkSettings()
+    ratio: RatioSettings = RatioSettings()
     training: TrainingSettings = TrainingSettings()
 
     def training_part(self) -> dict[str, Any]:
         """What decides the trained network (JSON)."""
-        names = ("n_simulations", "n_calibration", "seed", "network", "training")
+        names = ("n_simulations", "n_calibration", "seed", "method", "network", "ratio", "training")
         return self.model_dump(mode="json", include=set(names))
 
 
@@ -107,6 +112,8 @@ def make_config(*layers: Mapping[str, Any], kind: type[Settings] = Config) -> Se
     merged: dict[str, Any] = {}
     for layer in layers:
         _merge(merged, layer)
+    if isinstance(merged.get("network"), Mapping):
+        merged["network"] = network_settings(merged["network"])  # whose parts are chosen by their kind
     try:
         return kind.model_validate(merged)
     except pydantic.ValidationError as error:

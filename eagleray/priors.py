@@ -144,6 +144,10 @@ class Prior:
             total = total + jnp.where(inside, density, -jnp.inf)
         return total
 
+    def log_prob_position(self, position: Float[Array, " n_theta"]) -> Float[Array, ""]:
+        """Log prior density of a point of the real space itself: ln |d theta / d position| is in it."""
+        return self.log_prob(self.constrain(position)) + self.log_det(position)
+
     def log_prob_natural(self, theta: Theta) -> Float[Array, ""]:
         """Log prior density of the free parameters, of ln theta for those that are log-uniform or log-normal.
 

@@ -220,14 +220,43 @@ class Bank:
     valid: Bool[AnyArray, "n n_views"]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Features:
+    """What a network is shown of one observation. What stands where the mask is False does not count, NaN included.
+
+    Attributes:
+        values: (n_features,) numbers, or (n_points, n_channels) of a sequence, or (n_items, ...) of a set of either.
+        mask: (n_features,), (n_points,) or (n_items,), True where there are data; (n_items, n_points) for a set of
+            sequences with gaps; None where there are data everywhere.
+        time: (n_points,) ascending times [s], as offsets; None for even steps.
+        settings: (n_settings,) how it was observed: bin width, exposure, segments averaged, rate, dead time; None if it
+            was always observed in one way.
+    """
+
+    values: Float[AnyArray, " n_features"] | Float[AnyArray, "n_points n_channels"]
+    mask: Bool[AnyArray, " n_points"] | None = None
+    time: Float[AnyArray, " n_points"] | None = None
+    settings: Float[AnyArray, " n_settings"] | None = None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingHistory:
-    """Loss of each epoch [nats per simulation], and the epoch whose weights were kept (counted from 0)."""
+    """How a training went.
+
+    Attributes:
+        train_loss: Mean loss over the steps of each epoch [nats per simulation].
+        validation_loss: Loss of the validation data after each epoch.
+        best_epoch: The epoch whose weights were kept, counted from 0.
+        seconds: Time it took in all [s].
+        batch_size: Simulations in each gradient step; None where it was not recorded.
+    """
 
     train_loss: tuple[float, ...]
     validation_loss: tuple[float, ...]
     best_epoch: int
     seconds: float
+    batch_size: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

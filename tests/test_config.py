@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eagleray.config import Config, FitConfig, config_hash, make_config, read_config
 from eagleray.errors import InputError
-from eagleray.networks.estimators import FlowSettings
+from eagleray.networks.settings import network_settings
 from eagleray.training.loop import TrainingSettings
 
 JSON = st.recursive(
@@ -23,11 +23,11 @@ def test_defaults_and_layers():
     assert make_config() == Config()
     config = make_config(
         {"training": {"max_epochs": 9, "patience": 3}, "prior": {"rms": "uniform(0, 1)"}, "seed": 1},
-        {"training": {"max_epochs": 8}, "network": {"hidden": [16, 8]}},
+        {"training": {"max_epochs": 8}, "network": {"density": {"hidden": [16, 8]}}},
         {"seed": 2},
     )
     assert config.training == TrainingSettings(max_epochs=8, patience=3)
-    assert config.network == FlowSettings(hidden=(16, 8))
+    assert config.network == network_settings({"density": {"hidden": [16, 8]}})
     assert (config.seed, config.prior) == (2, {"rms": "uniform(0, 1)"})
 
 
@@ -57,9 +57,11 @@ def test_layers_are_left_alone():
         ({"training": 3}, "^training: .*got 3$"),
         ({"training": {"patience": 0}}, "^training: patience must be at least 1, got 0"),
         ({"training": {"learning_rate": 0.0}}, "^training: learning_rate must be positive, got 0.0"),
-        ({"network": {"n_layers": 0}}, "^network: n_layers must be at least 1, got 0"),
-        ({"network": {"hidden": [8, 0]}}, "^network: layer sizes must be at least 1, got 0"),
-        ({"network": {"bound": -1}}, "^network: bound must be positive, got -1"),
+        ({"network": {"density": {"n_layers": 0}}}, "^network.density: n_layers must be at least 1, got 0"),
+        ({"network": {"density": {"hidden": [8, 0]}}}, "^network.density: hidden must be at least 1, got 0"),
+        ({"network": {"density": {"bound": -1}}}, "^network.density: bound must be positive, got -1"),
+        ({"network": {"density": "nonsense"}}, "^network.density.kind must be one of coupling, .*, got 'nonsense'"),
+        ({"method": "abc"}, "^method: .*got 'abc'$"),
     ],
 )
 def test_error_messages(layer, message):
@@ -85,7 +87,7 @@ def test_files_that_are_no_configuration(tmp_path):
 
 
 def test_config_is_frozen_and_survives_json():
-    config = make_config({"network": {"hidden": [4]}, "settings": {"rebin": 0.2}})
+    config = make_config({"network": {"density": {"hidden": [4]}, "embedding": "residual"}, "settings": {"rebin": 0.2}})
     with pytest.raises(ValueError, match="frozen"):
         config.seed = 3
     assert make_config(json.loads(config.model_dump_json())) == config
@@ -109,14 +111,19 @@ def test_any_training_value_is_taken_or_an_input_error(name, value):
     except InputError as error:
         complaint = str(error)
     if complaint is None:
-        assert isinstance(getattr(config.training, name), int | float)
+        assert isinstance(getattr(config.training, name), int | float | str | None)
     else:
         assert complaint.startswith("training")
 
 
 def test_what_decides_a_network_changes_its_digest():
     base = config_hash(Config().training_part())
-    for layer in ({"seed": 1}, {"n_simulations": 500}, {"training": {"patience": 2}}, {"network": {"n_bins": 3}}):
+    for layer in (
+        {"seed": 1},
+        {"n_simulations": 500},
+        {"training": {"patience": 2}},
+        {"network": {"density": {"n_bins": 3}}},
+    ):
         assert config_hash(make_config(layer).training_part()) != base
     assert config_hash(make_config({"n_draws": 500, "n_predictive": 60}).training_part()) == base
 

@@ -32,7 +32,7 @@ class Target:
 
     def log_prior(self, position: Float[Array, " n_theta"]) -> Float[Array, ""]:
         """Ln prior density of the position itself: ln |d theta / d position| is in it."""
-        return self.prior.log_prob(self.prior.constrain(position)) + self.prior.log_det(position)
+        return self.prior.log_prob_position(position)
 
     def log_likelihood_at(self, position: Float[Array, " n_theta"]) -> Float[Array, ""]:
         """Ln likelihood at a position."""

@@ -14,52 +14,56 @@ from flax import nnx
 from eagleray.errors import InputError
 from eagleray.files import atomic_folder
 from eagleray.inference.posteriors import AmortisedPosterior
-from eagleray.networks.estimators import FlowEstimator, FlowSettings
+from eagleray.inference.surrogates import SurrogatePosterior
+from eagleray.networks.estimators import DensityEstimator, RatioEstimator
+from eagleray.networks.settings import NetworkSettings, network_settings
 from eagleray.priors import Prior
 from eagleray.records import Calibration, ReferenceSummaries, TrainingHistory
 
-FORMAT = "eagleray posterior 1"
+FORMAT = "eagleray posterior 2"
 _JSON, _WEIGHTS, _TRUST = "posterior.json", "weights", "trust.npz"
 _CALIBRATION_ARRAYS = ("ranks", "levels", "coverage", "p_values")
 _REFERENCE_ARRAYS = ("mean", "whitening", "distances", "low", "high")
 
+Trained = AmortisedPosterior | SurrogatePosterior
+"""What can be saved."""
 
-def save_posterior(posterior: AmortisedPosterior, folder: Path, *, overwrite: bool = False) -> None:
+
+def save_posterior(posterior: Trained, folder: Path, *, overwrite: bool = False) -> None:
     """Write a trained posterior: `posterior.json`, `weights/` and `trust.npz`; whole, or not at all.
+
+    Args:
+        posterior: A trained posterior with its calibration.
+        folder: Folder to make.
+        overwrite: Replace a folder that is there.
 
     Raises:
         InputError: If the folder exists and is not to be replaced.
         ValueError: If the posterior has no calibration yet.
     """
-    if posterior.calibration is None or posterior.reference is None:
-        raise ValueError("a posterior must have calibration and reference before it is saved, got none")
-    calibration = posterior.calibration
+    trust = _trust(posterior)
+    network = posterior.network
     record = {
         "format": FORMAT,
+        "kind": posterior.kind,
         "prior": posterior.prior.texts,
-        "n_features": int(posterior.network.context_scale.mean.shape[0]),
+        "sizes": {"value": network.value_warp.mean.shape[0], "context": network.n_context},
+        "n_parts": getattr(posterior, "n_parts", 1),
         "settings": dataclasses.asdict(posterior.settings),
         "signature": posterior.signature,
         "history": dataclasses.asdict(posterior.history),
-        "calibration": {
-            "names": calibration.names,
-            "n_draws": calibration.n_draws,
-            "error": calibration.error,
-            "error_floor": calibration.error_floor,
-        },
+        "calibration": trust.pop("record"),
         "provenance": posterior.provenance,
     }
     with atomic_folder(folder, overwrite=overwrite) as work:
         (work / _JSON).write_text(json.dumps(record, indent=2) + "\n")
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(work / _WEIGHTS, nnx.to_pure_dict(nnx.state(posterior.network)))
+            checkpointer.save(work / _WEIGHTS, nnx.to_pure_dict(nnx.state(network)))
             checkpointer.wait_until_finished()
-        arrays = {name: getattr(calibration, name) for name in _CALIBRATION_ARRAYS}
-        arrays |= {name: getattr(posterior.reference, name) for name in _REFERENCE_ARRAYS}
-        np.savez_compressed(work / _TRUST, **arrays)
+        np.savez_compressed(work / _TRUST, **trust)
 
 
-def load_posterior(folder: Path) -> AmortisedPosterior:
+def load_posterior(folder: Path) -> Trained:
     """Read a trained posterior; needs neither its simulator nor its data.
 
     Raises:
@@ -72,21 +76,25 @@ def load_posterior(folder: Path) -> AmortisedPosterior:
         record = json.loads((folder / _JSON).read_text())
         if record["format"] != FORMAT:
             raise InputError(f"{folder} has the format {record['format']!r}, this version reads {FORMAT!r}; train anew")
-        settings = FlowSettings(**{k: _tuple(v) for k, v in record["settings"].items()})
-        prior = Prior(record["prior"])
-        graphdef, state = _blank(prior, record["n_features"], settings)
-        with ocp.StandardCheckpointer() as checkpointer:
-            weights = checkpointer.restore(folder / _WEIGHTS, nnx.to_pure_dict(state))
-        if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(weights)):
-            raise ValueError("weights are not finite")
-        nnx.replace_by_pure_dict(state, weights)
+        shared: dict[str, Any] = {
+            "prior": Prior(record["prior"]),
+            "settings": network_settings(record["settings"]),
+            "signature": record["signature"],
+            "history": TrainingHistory(**{k: _tuple(v) for k, v in record["history"].items()}),
+            "provenance": record["provenance"],
+        }
+        shared["network"] = _load_network(folder / _WEIGHTS, record["kind"], record["sizes"], shared["settings"])
+        n_theta = record["sizes"]["context" if record["kind"] == "likelihood" else "value"]
+        if n_theta != len(shared["prior"].names):
+            raise ValueError(f"{n_theta} numbers for {len(shared['prior'].names)} parameters")
         with (folder / _TRUST).open("rb") as file, np.load(file, allow_pickle=False) as trust:
-            calibration_arrays = {name: trust[name] for name in _CALIBRATION_ARRAYS}
-            reference = ReferenceSummaries(**{name: trust[name] for name in _REFERENCE_ARRAYS})
-        history = TrainingHistory(**{k: _tuple(v) for k, v in record["history"].items()})
-        fields = {k: _tuple(v) for k, v in record["calibration"].items()}
-        calibration = Calibration(**fields, **calibration_arrays)
-        signature, provenance = record["signature"], record["provenance"]
+            arrays = {name: trust[name] for name in _CALIBRATION_ARRAYS}
+            fields = {k: _tuple(v) for k, v in record["calibration"].items()}
+            shared["calibration"] = Calibration(**fields, **arrays)
+            shared["reference"] = ReferenceSummaries(**{name: trust[name] for name in _REFERENCE_ARRAYS})
+        if record["kind"] == AmortisedPosterior.kind:
+            return AmortisedPosterior(**shared)
+        return SurrogatePosterior(**shared, n_parts=record["n_parts"])
     except InputError:
         raise
     except Exception as error:  # whatever a damaged folder makes the readers raise
@@ -94,24 +102,31 @@ def load_posterior(folder: Path) -> AmortisedPosterior:
         raise InputError(
             f"the network in {folder} is damaged ({type(error).__name__}: {reason}); train anew"
         ) from error
-    return AmortisedPosterior(
-        prior=prior,
-        network=nnx.merge(graphdef, state),
-        settings=settings,
-        signature=signature,
-        history=history,
-        calibration=calibration,
-        reference=reference,
-        provenance=provenance,
-    )
+
+
+def _trust(posterior: Trained) -> dict[str, Any]:
+    """Arrays of calibration and reference, and the rest of the calibration as `record`."""
+    calibration, reference = posterior.calibration, posterior.reference
+    if calibration is None or reference is None:
+        raise ValueError("a posterior must have calibration and reference before it is saved, got none")
+    record = {name: getattr(calibration, name) for name in ("names", "n_draws", "error", "error_floor")}
+    arrays = {name: getattr(calibration, name) for name in _CALIBRATION_ARRAYS}
+    return {"record": record} | arrays | {name: getattr(reference, name) for name in _REFERENCE_ARRAYS}
+
+
+def _load_network(weights: Path, kind: str, sizes: dict[str, int], settings: NetworkSettings) -> Any:
+    """A network with its saved weights."""
+    make = RatioEstimator if kind == "ratio" else DensityEstimator
+    shapes = nnx.eval_shape(lambda: make(sizes["value"], sizes["context"], settings, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(shapes)
+    with ocp.StandardCheckpointer() as checkpointer:
+        saved = checkpointer.restore(weights, nnx.to_pure_dict(state))
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(saved)):
+        raise ValueError("weights are not finite")
+    nnx.replace_by_pure_dict(state, saved)
+    return nnx.merge(graphdef, state)
 
 
 def _tuple(value: Any) -> Any:
     """JSON lists back to tuples."""
     return tuple(value) if isinstance(value, list) else value
-
-
-def _blank(prior: Prior, n_features: int, settings: FlowSettings) -> tuple[Any, Any]:
-    """Structure and shapes of a network, nothing computed."""
-    shapes = nnx.eval_shape(lambda: FlowEstimator(len(prior.names), n_features, settings, rngs=nnx.Rngs(0)))
-    return nnx.split(shapes)

@@ -1,99 +1,198 @@
-"""Conditional density estimators: embedding, standardisation and flow in one, made from a plain configuration."""
+"""Networks made whole: raw numbers in, densities or ratios out, with scales learnt from data and several members."""
 
-import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from eagleray.networks.flows import SplineCouplingFlow
-from eagleray.networks.layers import Mlp, Standardise
-from eagleray.records import Key
+from eagleray.networks.densities.density import Density
+from eagleray.networks.layers import Constant, ResidualMlp, compute_in
+from eagleray.networks.settings import NetworkSettings
+from eagleray.networks.warps import Warp
+from eagleray.records import AnyArray, Key
 
-# Spline bins have a smallest size; more of them than this would not fit.
-_MAX_BINS = 100
+_PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class FlowSettings:
-    """Size of a `FlowEstimator`.
-
-    Attributes:
-        embedding: Hidden layers of the network that digests the context.
-        n_embedded: Numbers that it hands to the flow.
-        n_layers: Coupling layers of the flow.
-        hidden: Hidden layers of each conditioner.
-        n_bins: Spline bins.
-        bound: Half-width of the interval that the splines bend, in standard deviations of the value.
-    """
-
-    embedding: tuple[int, ...] = (128, 128)
-    n_embedded: int = 32
-    n_layers: int = 5
-    hidden: tuple[int, ...] = (64, 64)
-    n_bins: int = 6
-    bound: float = 5.0
-
-    __pydantic_config__ = {"extra": "forbid"}  # read by pydantic where settings come from a file
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that make no network."""
-        for name in ("n_embedded", "n_layers", "n_bins"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for size in (*self.embedding, *self.hidden):
-            if size < 1:
-                raise ValueError(f"layer sizes must be at least 1, got {size!r}")
-        if self.n_bins > _MAX_BINS:
-            raise ValueError(f"n_bins must be at most {_MAX_BINS}, got {self.n_bins!r}")
-        if not self.bound > 0:
-            raise ValueError(f"bound must be positive, got {self.bound!r}")
+Context = Any
+"""One observation, or whatever else a density is conditioned on: a plain vector (n_context,), or a `Features`."""
 
 
-class FlowEstimator(nnx.Module):
-    """Density of a vector given raw features: standardise both, embed the features, and condition a spline flow.
+class _Member(nnx.Module):
+    """One network of an ensemble: what digests the context, and the density given what it says."""
+
+    def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
+        """Build both parts."""
+        self.embedding = settings.embedding.build(example, rngs=rngs)
+        self.density: Density = settings.density.build(n_value, self.embedding.n_embedded, rngs=rngs)
+
+
+class DensityEstimator(nnx.Module):
+    """p(value | context): warp the value, digest the context, and ask an ensemble of conditional densities.
+
+    The density of the ensemble is the mean of its members', which are trained at the same time.
 
     Args:
         n_value: Size of the vector whose density it is.
-        n_context: Size of the features.
-        settings: Sizes of the network.
+        example: A context, of which only the shapes are read; or the size of a plain vector.
+        settings: What it is made of.
         rngs: Keys for the initial weights.
     """
 
-    def __init__(self, n_value: int, n_context: int, settings: FlowSettings, *, rngs: nnx.Rngs) -> None:
-        """Build the parts."""
-        self.value_scale = Standardise(n_value)
-        self.context_scale = Standardise(n_context)
-        self.embedding = Mlp(n_context, settings.embedding, settings.n_embedded, rngs=rngs)
-        self.flow = SplineCouplingFlow(
-            n_value,
-            settings.n_embedded,
-            n_layers=settings.n_layers,
-            hidden=settings.hidden,
-            n_bins=settings.n_bins,
-            bound=settings.bound,
+    def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
+        """Build the members."""
+        example = _example(example)
+        self.n_context = int(np.prod(getattr(example, "shape", (0,))))
+        self.n_members = settings.n_members
+        self.value_warp = Warp(n_value)
+
+        @nnx.split_rngs(splits=settings.n_members)
+        @nnx.vmap
+        def make_members(rngs: nnx.Rngs) -> _Member:
+            return _Member(n_value, example, settings, rngs=rngs)
+
+        self.members = make_members(rngs)
+        compute_in(self, _PRECISIONS[settings.precision])
+
+    def learn_scales(self, values: Float[AnyArray, "n n_value"], contexts: Any, *, bend_values: bool = False) -> None:
+        """Take all constants from training data.
+
+        Args:
+            values: (n, n_value).
+            contexts: n of them, along the leading axis of every leaf.
+            bend_values: Whether values may be bent (`Warp`); parameters in a prior's own space need no bending.
+        """
+        discrete = self.members.density.discrete
+        self.value_warp.learn(values, bend=bend_values, keep=discrete)
+        learn_embedding(self.members.embedding, values, contexts)
+
+    def _each(self, function: Any) -> Array:
+        """A function of (embedding, density) of every member, stacked."""
+        graphdef, weights = nnx.split(self.members)
+        return jax.vmap(lambda member: function(nnx.merge(graphdef, member)))(weights)
+
+    def loss(self, key: Key, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
+        """Mean over the members of what training minimises, for one pair, in the value's own units."""
+        warped = self.value_warp(value)
+
+        def one(member: _Member) -> Array:
+            return member.density.loss(key, warped, member.embedding(context))
+
+        return self._each(one).mean() - self.value_warp.log_det(value)
+
+    def log_prob(self, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
+        """Ln density of one vector given its context."""
+        warped = self.value_warp(value)
+
+        def one(member: _Member) -> Array:
+            return member.density.log_prob(warped, member.embedding(context))
+
+        return jax.nn.logsumexp(self._each(one)) - jnp.log(self.n_members) + self.value_warp.log_det(value)
+
+    def sample(self, key: Key, context: Context) -> Float[Array, " n_value"]:
+        """Draw one vector given a context."""
+        key_member, key_draw = jax.random.split(key)
+        drawn = self._each(lambda member: member.density.sample(key_draw, member.embedding(context)))
+        return self.value_warp.inverse(drawn[jax.random.randint(key_member, (), 0, self.n_members)])
+
+    def sample_many(self, key: Key, context: Context, n: int) -> Float[Array, "n n_value"]:
+        """Draw n vectors given one context, which is digested once; members draw in equal shares, in random order."""
+        key_order, key_draw = jax.random.split(key)
+        share = -(-n // self.n_members)
+        keys = jax.random.split(key_draw, self.n_members)
+        graphdef, weights = nnx.split(self.members)
+
+        def one(member: Any, key: Key) -> Array:
+            whole = nnx.merge(graphdef, member)
+            return whole.density.sample_many(key, whole.embedding(context), share)
+
+        drawn = jax.vmap(one)(weights, keys).reshape(self.n_members * share, -1)
+        if self.n_members > 1:
+            drawn = jax.random.permutation(key_order, drawn)[:n]
+        return jax.vmap(self.value_warp.inverse)(drawn)
+
+
+class RatioEstimator(nnx.Module):
+    """Ln of the ratio p(value | context) / p(value), by a classifier of pairs.
+
+    Args:
+        n_value: Size of the vector.
+        example: A context, of which only the shapes are read; or the size of a plain vector.
+        settings: What it is made of.
+        rngs: Keys for the initial weights.
+
+    References:
+        Hermans, Begy & Louppe (2020), ICML 37, section 3; Cranmer, Pavez & Louppe (2015), arXiv:1506.02169.
+    """
+
+    def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
+        """Build the members."""
+        example = _example(example)
+        self.n_context = int(np.prod(getattr(example, "shape", (0,))))
+        self.n_members = settings.n_members
+        self.value_warp = Warp(n_value)
+
+        @nnx.split_rngs(splits=settings.n_members)
+        @nnx.vmap
+        def make_members(rngs: nnx.Rngs) -> _Classifier:
+            return _Classifier(n_value, example, settings, rngs=rngs)
+
+        self.members = make_members(rngs)
+        compute_in(self, _PRECISIONS[settings.precision])
+
+    def learn_scales(self, values: Float[AnyArray, "n n_value"], contexts: Any) -> None:
+        """Take all constants from training data; see `DensityEstimator.learn_scales`."""
+        self.value_warp.learn(values, bend=False)
+        learn_embedding(self.members.embedding, values, contexts)
+
+    def log_ratios(self, values: Float[Array, "k n_value"], context: Context) -> Float[Array, "n_members k"]:
+        """Ln ratio of k vectors with one context, which is digested once, by every member."""
+        graphdef, weights = nnx.split(self.members)
+        warped = jax.vmap(self.value_warp)(values)
+
+        def one(member: Any) -> Array:
+            return nnx.merge(graphdef, member)(warped, context)
+
+        return jax.vmap(one)(weights)
+
+    def log_ratio(self, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
+        """Ln ratio of one vector: the mean of the members' ratios."""
+        return jax.nn.logsumexp(self.log_ratios(value[None], context)[:, 0]) - jnp.log(self.n_members)
+
+
+class _Classifier(nnx.Module):
+    """One network of an ensemble of classifiers."""
+
+    def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
+        """Build both parts."""
+        self.embedding = settings.embedding.build(example, rngs=rngs)
+        self.head = ResidualMlp(
+            n_value + self.embedding.n_embedded,
+            settings.classifier.width,
+            settings.classifier.n_blocks,
+            1,
+            zero_output=True,
             rngs=rngs,
         )
 
-    def learn_scales(self, values: Float[Array, "n n_value"], contexts: Float[Array, "n n_context"]) -> None:
-        """Take the standardisation from training data."""
-        self.value_scale.learn(values)
-        self.context_scale.learn(contexts)
+    def __call__(self, values: Float[Array, "k n_value"], context: Context) -> Float[Array, " k"]:
+        """Ln ratios of k values with one context."""
+        embedded = self.embedding(context)
+        return jax.vmap(lambda value: self.head(jnp.concatenate([value, embedded]))[0])(values)
 
-    def _embed(self, context: Array) -> Array:
-        return self.embedding(self.context_scale(context))
 
-    def log_prob(self, value: Float[Array, " n_value"], context: Float[Array, " n_context"]) -> Float[Array, ""]:
-        """Ln density of one vector given its context."""
-        log_density = self.flow.log_prob(self.value_scale(value), self._embed(context))
-        return log_density + self.value_scale.log_det()
+def learn_embedding(embeddings: Any, values: Any, contexts: Any) -> None:
+    """Let one embedding of an ensemble learn its constants, and give them to all, in place."""
+    graphdef, state = nnx.split(embeddings)
+    first = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[0], state))
+    first.learn_scales(contexts, values)
+    n_members = jax.tree.leaves(state)[0].shape[0]
+    constants = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n_members, *leaf.shape)), nnx.state(first, Constant))
+    nnx.update(embeddings, constants)
 
-    def sample(self, key: Key, context: Float[Array, " n_context"]) -> Float[Array, " n_value"]:
-        """Draw one vector given a context."""
-        return self.value_scale.inverse(self.flow.sample(key, self._embed(context)))
 
-    def sample_many(self, key: Key, context: Float[Array, " n_context"], n: int) -> Float[Array, "n n_value"]:
-        """Draw n vectors given one context, which is embedded once."""
-        embedded = self._embed(context)
-        draws = jax.vmap(self.flow.sample, in_axes=(0, None))(jax.random.split(key, n), embedded)
-        return jax.vmap(self.value_scale.inverse)(draws)
+def _example(example: Any) -> Any:
+    """The shapes of a context; a number is the size of a plain vector."""
+    return jax.ShapeDtypeStruct((example,), jnp.float32) if isinstance(example, int) else example

@@ -1,6 +1,7 @@
 """Small parts of networks: standardisation with stored constants, and multilayer perceptrons."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,60 @@ class Mlp(nnx.Module):
 
     def __call__(self, value: Float[Array, " n_in"]) -> Float[Array, " n_out"]:
         """Output vector."""
+        hidden = value
         for layer in self.hidden:
-            value = jax.nn.silu(layer(value))
-        return self.output(value)
+            hidden = jax.nn.silu(layer(hidden))
+        return self.output(hidden).astype(value.dtype)
+
+
+class ResidualMlp(nnx.Module):
+    """Residual multilayer perceptron: blocks of two layers, each added to what came in.
+
+    Args:
+        n_in: Size of the input.
+        width: Size of every hidden layer.
+        n_blocks: Residual blocks; compiled once, whatever their number.
+        n_out: Size of the output.
+        zero_output: Start with an output of zero for every input.
+        rngs: Keys for the initial weights.
+
+    References:
+        He et al. (2016), Identity mappings in deep residual networks, figure 1b.
+    """
+
+    def __init__(
+        self, n_in: int, width: int, n_blocks: int, n_out: int, *, zero_output: bool = False, rngs: nnx.Rngs
+    ) -> None:
+        """Draw the initial weights."""
+
+        @nnx.split_rngs(splits=n_blocks)
+        @nnx.vmap
+        def make_blocks(rngs: nnx.Rngs) -> Mlp:
+            return Mlp(width, (width,), width, zero_output=True, rngs=rngs)
+
+        self.input = nnx.Linear(n_in, width, rngs=rngs)
+        self.blocks = make_blocks(rngs)
+        initial = nnx.initializers.zeros if zero_output else nnx.initializers.lecun_normal()
+        self.output = nnx.Linear(width, n_out, kernel_init=initial, rngs=rngs)
+
+    def __call__(self, value: Float[Array, " n_in"]) -> Float[Array, " n_out"]:
+        """Output vector."""
+        graphdef, weights = nnx.split(self.blocks)
+
+        def block(hidden: Array, block_weights: Any) -> tuple[Array, None]:
+            return hidden + nnx.merge(graphdef, block_weights)(jax.nn.silu(hidden)), None
+
+        hidden, _ = jax.lax.scan(block, self.input(value).astype(value.dtype), weights)
+        return self.output(jax.nn.silu(hidden)).astype(value.dtype)
+
+
+def compute_in(network: nnx.Module, dtype: Any) -> None:
+    """Let every linear and convolutional layer compute in a precision, in place; weights and all else keep theirs.
+
+    Args:
+        network: Any network.
+        dtype: For example `jnp.bfloat16`, or None for the precision of the weights.
+    """
+    for _, module in nnx.iter_modules(network):
+        if isinstance(module, nnx.Linear | nnx.Conv):
+            module.dtype = dtype

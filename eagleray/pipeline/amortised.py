@@ -12,21 +12,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from eagleray.config import Config, config_hash
 from eagleray.diagnostics.calibration import calibration
 from eagleray.diagnostics.doubts import doubts
 from eagleray.diagnostics.typicality import MIN_SUMMARIES, reference_summaries, typicality
 from eagleray.errors import InputError
-from eagleray.inference.posteriors import AmortisedPosterior
-from eagleray.inference.storage import load_posterior, save_posterior
-from eagleray.networks.estimators import FlowEstimator
+from eagleray.inference.storage import Trained, load_posterior, save_posterior
+from eagleray.pipeline.learning import learn
 from eagleray.pipeline.results import Watch, now, unwatched, versions
 from eagleray.problems import Problem, make_problem
 from eagleray.records import Bank, Calibration, Key, LightCurve, NetworkResult, ReferenceSummaries, Typicality
-from eagleray.training.loop import fit, split_validation
-from eagleray.training.losses import posterior_loss
 
 # Posterior draws behind each calibration rank.
 _N_RANK_DRAWS = 200
@@ -53,7 +49,7 @@ def simulate(problem: Problem, *, n: int, seed: int = 0, watch: Watch = unwatche
 
 def train(
     problem: Problem, *, config: Config | None = None, bank: Bank | None = None, watch: Watch = unwatched
-) -> AmortisedPosterior:
+) -> Trained:
     """Train a posterior network on simulations and check it on fresh ones.
 
     Args:
@@ -72,34 +68,21 @@ def train(
     config = config or Config(problem=problem.name)
     seconds = {}
     start = time.perf_counter()
-    _, key_split, key_weights, key_fit, key_fresh, key_draws, _ = _keys(config.seed)
+    _, key_learn, key_fresh, key_draws, _ = _keys(config.seed)
     if bank is None:
         bank = simulate(problem, n=config.n_simulations, seed=config.seed, watch=watch)
     bank, invalid_fraction = _usable(bank)
     seconds["simulating"] = time.perf_counter() - start
 
-    data = (bank.theta, bank.x, bank.valid)
-    training, validation = split_validation(data, key_split, config.training.validation_fraction)
-    network = FlowEstimator(bank.theta.shape[-1], bank.x.shape[-1], config.network, rngs=nnx.Rngs(key_weights))
-    network.learn_scales(training[0], training[1][training[2]])
-    graphdef, params, constants = nnx.split(network, nnx.Param, ...)
-    params, history = fit(
-        posterior_loss(graphdef, constants),
-        params,
-        training,
-        validation,
-        key_fit,
-        settings=config.training,
-        report=lambda done, total, loss, held: watch("training", done, total, f"loss {loss:.3f}, held out {held:.3f}"),
-    )
-    watch("training", config.training.max_epochs, config.training.max_epochs)
-    seconds["training"] = history.seconds
-    posterior = AmortisedPosterior(
-        prior=problem.prior,
-        network=nnx.merge(graphdef, params, constants),
-        settings=config.network,
+    posterior = learn(
+        key_learn,
+        problem.prior,
+        bank,
+        config=config,
+        report=lambda p: watch(
+            "training", p.epoch, p.n_epochs, f"loss {p.train_loss:.3f}, held out {p.validation_loss:.3f}"
+        ),
         signature=problem.signature(),
-        history=history,
         provenance={
             "created": now(),
             "versions": versions(),
@@ -108,6 +91,8 @@ def train(
             "invalid_fraction": invalid_fraction,
         },
     )
+    watch("training", config.training.max_epochs, config.training.max_epochs)
+    seconds["training"] = posterior.history.seconds
     start = time.perf_counter()
     posterior.reference = reference_summaries(np.asarray(bank.x[:, 0])[np.asarray(bank.valid[:, 0])][:_N_REFERENCE])
     posterior.calibration = calibrate(posterior, problem, key_fresh, key_draws, n=config.n_calibration, watch=watch)
@@ -117,7 +102,7 @@ def train(
 
 
 def calibrate(
-    posterior: AmortisedPosterior,
+    posterior: Trained,
     problem: Problem,
     key_fresh: Key,
     key_draws: Key,
@@ -139,11 +124,11 @@ def infer(
     observation: LightCurve,
     *,
     config: Config | None = None,
-    posterior: AmortisedPosterior | None = None,
+    posterior: Trained | None = None,
     cache: Path | None = None,
     command: str = "",
     watch: Watch = unwatched,
-) -> tuple[NetworkResult, AmortisedPosterior]:
+) -> tuple[NetworkResult, Trained]:
     """Posterior of one observation's variability, by simulation-based inference.
 
     Args:
@@ -172,7 +157,7 @@ def infer(
         posterior, origin = _cached_or_trained(problem, config, cache, watch)
     reference, record = _trust_records(posterior)
 
-    key_draws, key_predictive = jax.random.split(_keys(config.seed)[6])
+    key_draws, key_predictive = jax.random.split(_keys(config.seed)[4])
     draws, log_prob = posterior.sample_with_log_prob(key_draws, x_obs, config.n_draws)
     some = {name: values[: config.n_predictive] for name, values in draws.items()}
     predictive = problem.simulate_at(key_predictive, some)
@@ -239,7 +224,7 @@ def observed_summary(problem: Problem, observation: LightCurve) -> np.ndarray:
     return x_obs
 
 
-def matching_problem(posterior: AmortisedPosterior, observation: LightCurve) -> Problem:
+def matching_problem(posterior: Trained, observation: LightCurve) -> Problem:
     """The problem a posterior was trained for, made for this observation.
 
     Raises:
@@ -271,9 +256,7 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eagleray"
 
 
-def _cached_or_trained(
-    problem: Problem, config: Config, cache: Path | None, watch: Watch
-) -> tuple[AmortisedPosterior, str]:
+def _cached_or_trained(problem: Problem, config: Config, cache: Path | None, watch: Watch) -> tuple[Trained, str]:
     """A trained posterior for this configuration, from the cache or new (and then cached)."""
     if cache is None:
         return train(problem, config=config, watch=watch), "trained for this observation"
@@ -287,7 +270,7 @@ def _cached_or_trained(
     return posterior, "trained for this observation"
 
 
-def _answered_config(config: Config, given: AmortisedPosterior | None) -> dict[str, Any]:
+def _answered_config(config: Config, given: Trained | None) -> dict[str, Any]:
     """Settings behind an answer; with a given network, its own take the place of those it fixes."""
     settings = config.model_dump(mode="json")
     if given is None:
@@ -296,7 +279,7 @@ def _answered_config(config: Config, given: AmortisedPosterior | None) -> dict[s
     return kept | {name: given.signature[name] for name in ("problem", "prior", "settings")}
 
 
-def _trust_records(posterior: AmortisedPosterior) -> tuple[ReferenceSummaries, Calibration]:
+def _trust_records(posterior: Trained) -> tuple[ReferenceSummaries, Calibration]:
     """What the network knows of its own quality; refuse one that was never checked."""
     if posterior.reference is None or posterior.calibration is None:
         raise InputError("the network must have been checked on fresh simulations, got one that was not; train it anew")
@@ -315,5 +298,5 @@ def _usable(bank: Bank) -> tuple[Bank, float]:
 
 
 def _keys(seed: int) -> Key:
-    """Keys of a run: bank, split, weights, fit, fresh simulations, their draws, and the answer."""
-    return jax.random.split(jax.random.key(seed), 7)
+    """Keys of a run: bank, learning, fresh simulations, their draws, and the answer."""
+    return jax.random.split(jax.random.key(seed), 5)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from eagleray.files import atomic_folder
-from eagleray.inference.posteriors import AmortisedPosterior
-from eagleray.inference.storage import save_posterior
+from eagleray.inference.storage import Trained, save_posterior
 from eagleray.interop.datatree import to_datatree
 from eagleray.records import Result
 from eagleray.report import render_images, write_figures, write_report, write_summary_csv
@@ -25,9 +24,7 @@ def unwatched(stage: str, done: int, total: int, remark: str = "") -> None:
     """Take no note."""
 
 
-def write_result(
-    result: Result, folder: Path, *, posterior: AmortisedPosterior | None = None, overwrite: bool = False
-) -> None:
+def write_result(result: Result, folder: Path, *, posterior: Trained | None = None, overwrite: bool = False) -> None:
     """Write a result as a folder, whole or not at all.
 
     It holds `posterior.nc` (ArviZ groups), `summary.csv`, `report.html`, `figures/` and, of a trained posterior,

@@ -49,13 +49,14 @@ class Problem:
     def draw_pair(self, key: Key) -> Bank:
         """One draw of parameters from the prior and the summaries of its simulations, as a bank of one."""
         key_theta, key_data = jax.random.split(key)
-        theta = self.prior.sample(key_theta)
-        if self.simulate_views is None:
-            views = self.simulate(key_data, theta)[None]
-        else:
-            views = self.simulate_views(key_data, theta)
+        return self.pair_at(key_data, self.prior.unconstrain(self.prior.sample(key_theta)))
+
+    def pair_at(self, key: Key, position: Float[Array, " n_theta"]) -> Bank:
+        """The summaries of simulations at one position of the prior's unconstrained space, as a bank of one."""
+        theta = self.prior.constrain(position)
+        views = self.simulate(key, theta)[None] if self.simulate_views is None else self.simulate_views(key, theta)
         x = jax.vmap(self.summary)(views)
-        return Bank(theta=self.prior.unconstrain(theta), x=x, valid=jnp.isfinite(x).all(axis=-1))
+        return Bank(theta=position, x=x, valid=jnp.isfinite(x).all(axis=-1))
 
     def simulate_bank(self, key: Key, n: int, *, progress: Progress | None = None) -> Bank:
         """Simulate n sets of parameters and summaries; those with a summary that is not finite are marked, not dropped.

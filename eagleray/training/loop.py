@@ -1,71 +1,45 @@
-"""The training loop, one for all methods."""
+"""The training loop, one for all methods and all sources of data."""
 
+import contextlib
 import dataclasses
+import functools
+import math
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import Partial
 
-from eagleray.errors import InputError
 from eagleray.records import Key, TrainingHistory
+from eagleray.training.checkpoints import Checkpoints, digest
+from eagleray.training.compiled import Place, Rules, State, replay_segment, train_segment, validation_loss
+from eagleray.training.data import InMemory, Plan, Source, plan_steps, split_validation
+from eagleray.training.faults import Fault, Steps, TrainingError, first_bad_step, stop_training
 from eagleray.training.losses import Loss
+from eagleray.training.metrics import EpochMetrics, EpochReport, Progress, append_metrics, open_metrics
+from eagleray.training.optimiser import TrainingSettings, step_settings
 
-EpochReport = Callable[[int, int, float, float], None]
-"""Called with (epochs done, most epochs, training loss, validation loss) after each epoch."""
+__all__ = ["EpochReport", "Progress", "TrainingError", "TrainingSettings", "fit", "split_validation"]
+
+_NOT_IDENTITY = ("max_seconds", "checkpoint_seconds")  # settings that a fit may go on with others of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """How a network is trained.
+class _Fit:
+    """What stays the same throughout a fit."""
 
-    Attributes:
-        batch_size: Simulations per gradient step.
-        learning_rate: Peak learning rate of AdamW, reached after the warm-up and then lowered along a cosine.
-        max_epochs: Epochs over which the cosine runs to zero.
-        patience: Epochs without a better validation loss before training stops.
-        validation_fraction: Part of the simulations set aside to choose the weights.
-        weight_decay: AdamW's weight decay.
-        clip_norm: Largest norm of a gradient.
-    """
-
-    batch_size: int = 128
-    learning_rate: float = 5e-3
-    max_epochs: int = 60
-    patience: int = 12
-    validation_fraction: float = 0.1
-    weight_decay: float = 1e-5
-    clip_norm: float = 5.0
-
-    __pydantic_config__ = {"extra": "forbid"}  # read by pydantic where settings come from a file
-
-    def __post_init__(self) -> None:
-        """Refuse settings with which nothing is learnt."""
-        for name in ("batch_size", "max_epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        for name in ("learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(f"validation_fraction must be between 0 and 1, got {self.validation_fraction!r}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay!r}")
-
-
-class TrainingError(InputError):
-    """Training cannot go on; the message says at which epoch and why."""
-
-
-def split_validation(data: Any, key: Key, fraction: float) -> tuple[Any, Any]:
-    """Set a random fraction of the data aside: (training, validation), along the leading axis of every leaf."""
-    n = jax.tree.leaves(data)[0].shape[0]
-    n_validation = min(n - 1, max(1, round(fraction * n)))
-    order = np.asarray(jax.random.permutation(key, n))
-    held, kept = order[:n_validation], order[n_validation:]
-    return jax.tree.map(lambda a: a[kept], data), jax.tree.map(lambda a: a[held], data)
+    loss: Loss
+    rules: Rules
+    max_non_finite: float
+    validation: Any
+    fault_folder: Path | None
+    key_train: Key
+    key_validate: Key
 
 
 def fit(
@@ -77,90 +51,186 @@ def fit(
     *,
     settings: TrainingSettings,
     report: EpochReport | None = None,
+    checkpoint: Path | None = None,
+    metrics: Path | None = None,
+    fault_folder: Path | None = None,
 ) -> tuple[Any, TrainingHistory]:
     """Minimise a loss by AdamW and keep the weights that were best on the validation data.
 
-    An epoch, shuffling and validation included, is one compiled call. The batches of an epoch are whole; what is left
-    over (fewer than one batch, others in each epoch) waits for the next epoch.
+    Batches are spread over all local devices. The few rows that no batch of an epoch holds, others in each epoch, wait
+    for the next. The validation data are evaluated with the same key after each epoch, so that losses compare.
+
+    With a checkpoint, a fit that was killed or ran out of `max_seconds` goes on when it is called again, and its
+    weights are bit for bit those of one that never stopped.
 
     Args:
-        loss: What to minimise.
-        params: Trainable parameters to start from.
-        training: Pytree of arrays that share their leading axis.
-        validation: The same, for choosing the weights.
+        loss: What to minimise, a mean over its batch.
+        params: Trainable parameters to start from: a pytree of arrays.
+        training: Pytree of arrays that share their leading axis, or another `Source` of rows.
+        validation: Pytree of arrays, for choosing the weights. Every row counts: the loss is the mean over pieces.
         key: Typed PRNG key; consumed.
         settings: How to train.
         report: Called after each epoch.
+        checkpoint: Folder to keep the state of the fit in, and to go on from.
+        metrics: CSV file to write, a line for each epoch (`EpochMetrics`).
+        fault_folder: Folder in which to keep parameters, batch and key of a step that is not finite.
 
     Returns:
         The best parameters and the history.
 
     Raises:
-        TrainingError: If a loss stops being finite.
+        TrainingError: If a loss or a gradient stops being finite, or too many of a source's rows are not.
+        InputError: If the checkpoint is of another fit, or a file or folder cannot be written.
     """
-    start = time.perf_counter()
-    training, validation = jax.device_put((training, validation))
-    n = jax.tree.leaves(training)[0].shape[0]
-    batch_size = min(settings.batch_size, n)
-    n_steps = n // batch_size
-    optimiser = _optimiser(settings, n_steps)
-
-    @jax.jit
-    def run_epoch(
-        params: Any, state: Any, key: Key, training: Any, validation: Any
-    ) -> tuple[Any, Any, jax.Array, jax.Array]:
-        key_order, key_steps, key_validation = jax.random.split(key, 3)
-        order = jax.random.permutation(key_order, n)[: n_steps * batch_size].reshape(n_steps, batch_size)
-
-        def step(carry: tuple[Any, Any], inputs: tuple[jax.Array, Key]) -> tuple[tuple[Any, Any], jax.Array]:
-            params, state = carry
-            rows, key = inputs
-            batch = jax.tree.map(lambda a: a[rows], training)
-            value, gradient = jax.value_and_grad(loss)(params, batch, key)
-            updates, state = optimiser.update(gradient, state, params)
-            return (optax.apply_updates(params, updates), state), value
-
-        keys = jax.random.split(key_steps, n_steps)
-        (params, state), losses = jax.lax.scan(step, (params, state), (order, keys))
-        return params, state, losses.mean(), loss(params, validation, key_validation)
-
-    state = optimiser.init(params)
-    best_params, best_epoch, train_losses, validation_losses = params, -1, [], []
-    for epoch in range(settings.max_epochs):
-        params, state, *losses = run_epoch(params, state, jax.random.fold_in(key, epoch), training, validation)
-        train_loss, validation_loss = (float(value) for value in jax.device_get(losses))
-        if not (np.isfinite(train_loss) and np.isfinite(validation_loss)):
-            raise TrainingError(
-                f"the loss stopped being finite in epoch {epoch + 1} (training {train_loss}, validation "
-                f"{validation_loss}); lower the learning rate (now {settings.learning_rate:g})"
-            )
-        train_losses.append(train_loss)
-        validation_losses.append(validation_loss)
-        if best_epoch < 0 or validation_loss < validation_losses[best_epoch]:
-            best_params, best_epoch = params, epoch
-        if report is not None:
-            report(epoch + 1, settings.max_epochs, train_loss, validation_loss)
-        if epoch - best_epoch >= settings.patience:
-            break
-    history = TrainingHistory(
-        train_loss=tuple(train_losses),
-        validation_loss=tuple(validation_losses),
-        best_epoch=best_epoch,
-        seconds=time.perf_counter() - start,
+    source = training if isinstance(training, Source) else InMemory(training)
+    devices = jax.local_devices()
+    everywhere = NamedSharding(Mesh(np.array(devices), ("rows",)), PartitionSpec())
+    place = functools.partial(jax.device_put, device=everywhere)
+    plan = plan_steps(source.rows(settings.batch_size), settings.batch_size, len(devices))
+    key_order, key_train, key_validate = jax.random.split(key, 3)
+    run = _Fit(
+        loss=place(Partial(loss) if jax.tree_util.all_leaves([loss]) else loss),
+        rules=Rules(source.sampler, step_settings(settings), plan, everywhere),
+        max_non_finite=source.max_non_finite,
+        validation=place(validation),
+        fault_folder=fault_folder,
+        key_train=key_train,
+        key_validate=key_validate,
     )
-    return best_params, history
+    params = place(jax.tree.map(jnp.asarray, params))
+    state, best, history = place(run.rules.start(params)), params, _no_history(plan)
+    with contextlib.ExitStack() as stack:
+        saved = None
+        if checkpoint is not None:
+            checkpoints = Checkpoints(checkpoint, _identity(run, settings, params, key), settings.checkpoint_seconds)
+            saved = stack.enter_context(contextlib.closing(checkpoints))
+            (state, best), history = saved.restore((state, best)) or ((state, best), history)
+        if metrics is not None:
+            open_metrics(metrics, len(history.train_loss))
+        data = stack.enter_context(contextlib.closing(source.segments(key_order, len(history.train_loss), place)))
+        while not is_over(history, settings):
+            state, found = _run_epoch(run, state, data, history)
+            if found.validation_loss < min(history.validation_loss, default=math.inf):
+                best = state.weights()
+            before, history = history, _extended(history, found)
+            if metrics is not None:
+                append_metrics(metrics, found)
+            if report is not None:
+                report(_progress(before, found, settings))
+            if saved is not None:
+                saved.save((state, best), history, last=is_over(history, settings))
+    return jax.tree.map(jnp.asarray, jax.device_get(best)), history
 
 
-def _optimiser(settings: TrainingSettings, steps_per_epoch: int) -> optax.GradientTransformation:
-    """AdamW with a short warm-up, a cosine, and clipped gradients."""
-    n_steps = settings.max_epochs * steps_per_epoch
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.1 * settings.learning_rate,
-        peak_value=settings.learning_rate,
-        warmup_steps=max(1, n_steps // 50),
-        decay_steps=max(2, n_steps),
+def is_over(history: TrainingHistory, settings: TrainingSettings) -> bool:
+    """Whether there is nothing left to do: epochs, patience or time have run out."""
+    best, best_epoch = math.inf, -1
+    for epoch, value in enumerate(history.validation_loss):
+        if value < best - settings.min_improvement:
+            best, best_epoch = value, epoch
+    n_done = len(history.validation_loss)
+    late = settings.max_seconds is not None and history.seconds >= settings.max_seconds
+    return late or n_done >= settings.max_epochs or n_done - 1 - best_epoch >= settings.patience
+
+
+def _run_epoch(run: _Fit, state: State, data: Iterator[Any], history: TrainingHistory) -> tuple[State, EpochMetrics]:
+    """Train for an epoch, and validate."""
+    epoch, n_steps, start = len(history.train_loss), sum(run.rules.plan.n_steps), time.perf_counter()
+    records = []
+    for segment in range(len(run.rules.plan.n_steps)):
+        state, steps = _run_segment(run, state, epoch, segment, next(data))
+        records.append(steps)
+    seconds = time.perf_counter() - start
+    steps = Steps(*(np.concatenate(values) for values in zip(*records, strict=True)))
+    non_finite = float(steps.non_finite.mean())
+    if non_finite > run.max_non_finite:
+        raise TrainingError(
+            f"{non_finite:.0%} of the rows of epoch {epoch + 1} hold numbers that are not finite, more than "
+            f"{run.max_non_finite:.0%}; draw parameters for which the simulator works"
+        )
+    return state, EpochMetrics(
+        epoch=epoch + 1,
+        step=(epoch + 1) * n_steps,
+        train_loss=float(steps.loss.mean(dtype=np.float64)),
+        validation_loss=_validated(run, state, epoch),
+        learning_rate=float(steps.learning_rate[-1]),
+        gradient_norm=float(steps.gradient_norm.mean(dtype=np.float64)),
+        non_finite=non_finite,
+        rows_per_second=n_steps * run.rules.plan.batch_size / seconds,
+        seconds=history.seconds + time.perf_counter() - start,
     )
-    return optax.chain(
-        optax.clip_by_global_norm(settings.clip_norm),
-        optax.adamw(schedule, weight_decay=settings.weight_decay),
+
+
+def _run_segment(run: _Fit, state: State, epoch: int, segment: int, data: Any) -> tuple[State, Steps]:
+    """Train on the data of a segment; raise where a step is not finite."""
+    n_steps = run.rules.plan.n_steps[segment]
+    inputs = (run.loss, state, Place(run.key_train, epoch, segment, data))
+    after, steps = train_segment(*inputs, rules=run.rules, n_steps=n_steps)
+    steps = jax.device_get(steps)
+    if (bad := first_bad_step(steps)) is not None:
+        step = sum(run.rules.plan.n_steps[:segment]) + bad
+        what = "gradient" if math.isfinite(steps.loss[bad]) else "loss"
+        where = (
+            f"the {what} stopped being finite in epoch {epoch + 1}, step {step + 1} (loss {steps.loss[bad]:g}, "
+            f"gradient norm {steps.gradient_norm[bad]:g})"
+        )
+        _stop(run, Fault(where, *replay_segment(*inputs, bad, rules=run.rules, n_steps=n_steps)))
+    return after, steps
+
+
+def _validated(run: _Fit, state: State, epoch: int) -> float:
+    """Loss of the validation data; raise if it is not finite."""
+    value = float(validation_loss(run.loss, state.weights(), run.validation, run.key_validate, rules=run.rules))
+    if not math.isfinite(value):
+        where = f"the validation loss stopped being finite in epoch {epoch + 1} ({value:g})"
+        _stop(run, Fault(where, state.weights(), run.validation, run.key_validate))
+    return value
+
+
+def _stop(run: _Fit, fault: Fault) -> NoReturn:
+    """Keep the fault and raise."""
+    stop_training(fault, learning_rate=run.rules.settings.learning_rate, folder=run.fault_folder)
+
+
+def _identity(run: _Fit, settings: TrainingSettings, params: Any, key: Key) -> dict[str, Any]:
+    """What a fit must share with another to go on where that one was."""
+    agreed = {name: value for name, value in dataclasses.asdict(settings).items() if name not in _NOT_IDENTITY}
+    return agreed | {
+        "rows of a batch": run.rules.plan.batch_size,
+        "steps": run.rules.plan.n_steps,
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "starting weights": digest(params),
+        "validation data": digest(run.validation),
+    }
+
+
+def _no_history(plan: Plan) -> TrainingHistory:
+    """That of a fit before its first epoch."""
+    return TrainingHistory(train_loss=(), validation_loss=(), best_epoch=-1, seconds=0.0, batch_size=plan.batch_size)
+
+
+def _extended(history: TrainingHistory, found: EpochMetrics) -> TrainingHistory:
+    """The history with one more epoch."""
+    losses = (*history.validation_loss, found.validation_loss)
+    return dataclasses.replace(
+        history,
+        train_loss=(*history.train_loss, found.train_loss),
+        validation_loss=losses,
+        best_epoch=losses.index(min(losses)),
+        seconds=found.seconds,
+    )
+
+
+def _progress(history: TrainingHistory, found: EpochMetrics, settings: TrainingSettings) -> Progress:
+    """What is reported after an epoch; `history` is that before it."""
+    left = (settings.max_epochs - found.epoch) * (found.seconds - history.seconds)
+    if settings.max_seconds is not None:
+        left = min(left, max(0.0, settings.max_seconds - found.seconds))
+    return Progress(
+        epoch=found.epoch,
+        n_epochs=settings.max_epochs,
+        train_loss=found.train_loss,
+        validation_loss=found.validation_loss,
+        rows_per_second=found.rows_per_second,
+        seconds_left=left,
     )

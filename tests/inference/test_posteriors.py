@@ -19,14 +19,17 @@ from eagleray.diagnostics.typicality import reference_summaries
 from eagleray.errors import InputError
 from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.storage import load_posterior, save_posterior
-from eagleray.networks.estimators import FlowEstimator, FlowSettings
+from eagleray.networks.estimators import DensityEstimator
+from eagleray.networks.settings import network_settings
 from eagleray.priors import Prior
 from eagleray.records import TrainingHistory
 
 # Orbax leaves coroutines behind when a restore fails; Python reports them whenever it collects garbage.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-SMALL = FlowSettings(embedding=(8,), n_embedded=4, n_layers=2, hidden=(8,), n_bins=4)
+SMALL = network_settings(
+    {"density": {"n_layers": 2, "hidden": [8], "n_bins": 4}, "embedding": {"hidden": [8], "n_embedded": 4}}
+)
 X = jnp.array([0.3, -1.0, 2.0], jnp.float32)
 THETA = {"zeta": jnp.float32(0.7), "alpha": jnp.float32(1.3)}
 
@@ -34,7 +37,7 @@ THETA = {"zeta": jnp.float32(0.7), "alpha": jnp.float32(1.3)}
 def make_posterior(texts, *, scale=0.4, checked=True):
     """A posterior whose network has random weights: far from the identity, and like no Gaussian."""
     prior = Prior(texts)
-    network = FlowEstimator(len(texts), 3, SMALL, rngs=nnx.Rngs(0))
+    network = DensityEstimator(len(texts), 3, SMALL, rngs=nnx.Rngs(0))
     graphdef, params, rest = nnx.split(network, nnx.Param, ...)
     leaves, structure = jax.tree.flatten(params)
     rng = np.random.default_rng(1)
@@ -180,10 +183,10 @@ DAMAGE = {
     "json of something else": (lambda f: (f / "posterior.json").write_text("[]"), "is damaged"),
     "no format": (lambda f: (f / "posterior.json").write_text("{}"), "is damaged"),
     "other format": (lambda f: edit(f, format="eagleray posterior 0"), "has the format 'eagleray posterior 0'"),
-    "other size of features": (lambda f: edit(f, n_features=4), "is damaged"),
+    "other size of features": (lambda f: edit(f, sizes={"value": 2, "context": 4}), "is damaged"),
     "other prior": (lambda f: edit(f, prior={"a": "uniform(0, 1)"}), "is damaged"),
     "impossible prior": (lambda f: edit(f, prior={"a": "uniform(1, 0)"}), "must have low < high"),
-    "unknown settings": (lambda f: edit(f, settings={"depth": 3}), "is damaged"),
+    "unknown settings": (lambda f: edit(f, settings={"depth": 3}), "network.depth is no setting"),
     "no weights": (lambda f: shutil.rmtree(f / "weights"), "is damaged"),
     "no trust": (lambda f: (f / "trust.npz").unlink(), "is damaged"),
     "truncated trust": (lambda f: (f / "trust.npz").write_bytes((f / "trust.npz").read_bytes()[:200]), "is damaged"),

@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from eagleray.errors import InputError
-from eagleray.interop.banks import load_bank, save_bank
+from eagleray.interop.banks import bank_writer, load_bank, open_bank, save_bank
 from eagleray.records import Bank
 
 SIGNATURE = {"problem": "made up", "prior": {"b": "uniform(0, 1)", "a": "normal(0, 1)"}, "summary": {"dt": 0.1}}
@@ -51,6 +51,61 @@ def test_simulations_of_something_else_are_refused(saved):
         load_bank(saved, signature={**SIGNATURE, "summary": {"dt": 0.2}})
     with pytest.raises(InputError, match="was simulated with telescope None, not NICER"):
         load_bank(saved, signature={**SIGNATURE, "telescope": "NICER"})
+
+
+def test_a_bank_is_read_piece_by_piece(bank, saved):
+    reader = open_bank(saved, signature=SIGNATURE)
+    assert (reader.n_rows, reader.chunk_rows) == (5000, 4096)
+    theta, x, valid = reader.read(4000, 4500)
+    for name, found in (("theta", theta), ("x", x), ("valid", valid)):
+        np.testing.assert_array_equal(found, getattr(bank, name)[4000:4500])
+        assert type(found) is np.ndarray
+    with pytest.raises(InputError, match="was simulated with problem made up, not another"):
+        open_bank(saved, signature={"problem": "another"})
+
+
+def pieces(bank, *edges):
+    """The bank in pieces."""
+    names = ("theta", "x", "valid")
+    ends = zip(edges, (*edges[1:], len(bank.theta)), strict=True)
+    return [Bank(**{name: getattr(bank, name)[i:j] for name in names}) for i, j in ends]
+
+
+@pytest.mark.parametrize("edges", [(0,), (0, 1000, 2000, 3000, 4000), (0, 7, 1500)])
+def test_a_bank_is_written_piece_by_piece(bank, tmp_path, edges):
+    with bank_writer(tmp_path / "b.zarr", signature=SIGNATURE, chunk_rows=1000) as append:
+        for piece in pieces(bank, *edges):
+            append(piece)
+        assert not (tmp_path / "b.zarr").exists()
+    loaded = load_bank(tmp_path / "b.zarr", signature=SIGNATURE)
+    for name in ("theta", "x", "valid"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(bank, name))
+    assert open_bank(tmp_path / "b.zarr", signature=SIGNATURE).chunk_rows == 1000
+
+
+def test_a_bank_cut_short_is_no_bank(bank, tmp_path):
+    def interrupted():
+        with bank_writer(tmp_path / "b.zarr", signature=SIGNATURE) as append:
+            append(bank)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with (
+        pytest.raises(ValueError, match="a bank must have simulations, got none"),
+        bank_writer(tmp_path / "b.zarr", signature=SIGNATURE),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_chunk_is_refused_when_it_is_read(saved):
+    reader = open_bank(saved, signature=SIGNATURE)
+    for chunk in (saved / "x" / "c").rglob("*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"no chunk")
+    with pytest.raises(InputError, match="rows 0 to 10 of .* are damaged .*; simulate anew"):
+        reader.read(0, 10)
 
 
 def spoil_format(folder):

@@ -1,16 +1,19 @@
-"""Normalising flows: densities of a vector, conditioned on another."""
+"""Coupling flows: half of the entries mapped given the other half."""
 
+import dataclasses
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from eagleray.networks.densities.density import Density
+from eagleray.networks.densities.settings import check_sizes, check_splines
+from eagleray.networks.densities.splines import n_spline_parameters, spline_forward, spline_inverse
 from eagleray.networks.layers import Mlp
-from eagleray.networks.splines import n_spline_parameters, spline_forward, spline_inverse
 from eagleray.records import Key
 
 _MAX_LOG_SCALE = 4.0
@@ -62,41 +65,30 @@ class CouplingLayer(nnx.Module):
         return jnp.concatenate([passed, mapped * jnp.exp(log_scale) + shift])
 
 
-class SplineCouplingFlow(nnx.Module):
+class CouplingFlow(Density):
     """Neural spline flow: coupling layers with rotations between them, over a standard normal base.
 
     Args:
         n_value: Size of the vector whose density it is.
         n_context: Size of the context.
-        n_layers: Coupling layers.
-        hidden: Hidden layers of each conditioner.
-        n_bins: Bins of each spline.
-        bound: Half-width of the interval that the splines bend, in standard deviations.
+        settings: Sizes.
         rngs: Keys for the initial weights.
 
     References:
         Durkan et al. (2019), Neural Spline Flows, section 3.
     """
 
-    def __init__(
-        self,
-        n_value: int,
-        n_context: int,
-        *,
-        n_layers: int = 5,
-        hidden: Sequence[int] = (64, 64),
-        n_bins: int = 6,
-        bound: float = 5.0,
-        rngs: nnx.Rngs,
-    ) -> None:
+    def __init__(self, n_value: int, n_context: int, settings: "CouplingSettings", *, rngs: nnx.Rngs) -> None:
         """Build the layers."""
         self.n_value = n_value
         self.turn = n_value - n_value // 2
 
-        @nnx.split_rngs(splits=n_layers)
+        @nnx.split_rngs(splits=settings.n_layers)
         @nnx.vmap
         def make_layers(rngs: nnx.Rngs) -> CouplingLayer:
-            return CouplingLayer(n_value, n_context, hidden=hidden, n_bins=n_bins, bound=bound, rngs=rngs)
+            return CouplingLayer(
+                n_value, n_context, hidden=settings.hidden, n_bins=settings.n_bins, bound=settings.bound, rngs=rngs
+            )
 
         # One layer with a leading axis on its weights: compiled once, whatever their number.
         self.layers = make_layers(rngs)
@@ -110,7 +102,7 @@ class SplineCouplingFlow(nnx.Module):
             return jnp.roll(value, self.turn), log_det
 
         value, log_dets = jax.lax.scan(step, value, weights)
-        return log_dets.sum() - 0.5 * (value**2).sum() - 0.5 * self.n_value * np.log(2.0 * np.pi)
+        return log_dets.sum() - 0.5 * (value**2).sum() - 0.5 * self.n_value * math.log(2.0 * math.pi)
 
     def sample(self, key: Key, context: Float[Array, " n_context"]) -> Float[Array, " n_value"]:
         """Draw one vector."""
@@ -122,3 +114,33 @@ class SplineCouplingFlow(nnx.Module):
 
         value, _ = jax.lax.scan(step, jax.random.normal(key, (self.n_value,), context.dtype), weights, reverse=True)
         return value
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CouplingSettings:
+    """Size of a coupling flow.
+
+    Attributes:
+        kind: Its name in settings.
+        n_layers: Coupling layers.
+        hidden: Hidden layers of each conditioner.
+        n_bins: Spline bins.
+        bound: Half-width of the interval that the splines bend, in standard deviations of the value.
+    """
+
+    kind: Literal["coupling"] = "coupling"
+    n_layers: int = 5
+    hidden: tuple[int, ...] = (64, 64)
+    n_bins: int = 6
+    bound: float = 5.0
+
+    __pydantic_config__ = {"extra": "forbid"}  # read by pydantic where settings come from a file
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no network."""
+        check_sizes(n_layers=self.n_layers, hidden=self.hidden)
+        check_splines(self.n_bins, self.bound)
+
+    def build(self, n_value: int, n_context: int, *, rngs: nnx.Rngs) -> CouplingFlow:
+        """Make the flow."""
+        return CouplingFlow(n_value, n_context, self, rngs=rngs)

@@ -1,0 +1,151 @@
+"""What is compared: each method turns simulations into draws of sbibm's parameters for one observation."""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.sbibm.tasks import BenchmarkTask
+from eagleray.config import Config
+from eagleray.inference.posteriors import AmortisedPosterior
+from eagleray.inference.reweighting import ReweightedPosterior
+from eagleray.inference.surrogates import SurrogatePosterior
+from eagleray.pipeline.learning import learn
+from eagleray.pipeline.rounds import rounds
+from eagleray.records import Bank, Key
+from eagleray.simulators.batch import map_draws
+
+N_DRAWS = 10_000
+N_ROUNDS = 3
+AMORTISED = ("npe", "nle", "npe_surrogate", "npe_exact")
+SEQUENTIAL = ("tsnpe", "tsnpe_surrogate")
+METHODS = (*AMORTISED, *SEQUENTIAL)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Draws of one method for one observation.
+
+    Attributes:
+        method: One of `METHODS`.
+        observation: Its number, from 1.
+        draws: (n, d) draws of sbibm's parameters.
+        seconds: Wall seconds of all that was done for this observation alone.
+        facts: What the method says of itself.
+    """
+
+    method: str
+    observation: int
+    draws: NDArray[np.floating]
+    seconds: float
+    facts: dict[str, float]
+
+
+def pair_at(task: BenchmarkTask) -> Any:
+    """Simulations of a task at one position, as a bank of one."""
+
+    def pair(key: Key, position: jax.Array) -> Bank:
+        x = task.simulate(key, task.prior.constrain(position)).astype(jnp.float32)[None]
+        return Bank(theta=position, x=x, valid=jnp.isfinite(x).all(axis=-1))
+
+    return pair
+
+
+def simulations(task: BenchmarkTask, key: Key, n: int) -> Bank:
+    """N simulations of a task from its prior."""
+    simulate = pair_at(task)
+
+    def draw(key: Key) -> Bank:
+        key_theta, key_x = jax.random.split(key)
+        return simulate(key_x, task.prior.unconstrain(task.prior.sample(key_theta)))
+
+    return map_draws(draw, key, n)
+
+
+def npe_config(n: int) -> Config:
+    """The one configuration of posterior estimation for all tasks: the package's own."""
+    return Config(n_simulations=n)
+
+
+def nle_config(n: int) -> Config:
+    """The one configuration of likelihood estimation for all tasks: the package's own."""
+    return Config(method="nle", n_simulations=n)
+
+
+def amortised_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[str, int]]) -> Iterator[Answer]:
+    """Answers of the methods that learn once for all observations.
+
+    Args:
+        task: Which task.
+        key: Typed PRNG key; consumed.
+        n: Number of simulations.
+        wanted: Pairs of method and observation.
+    """
+    key_bank, key_npe, key_nle, key_answer = jax.random.split(key, 4)
+    bank = simulations(task, key_bank, n)
+    methods = {method for method, _ in wanted}
+    npe = nle = None
+    facts: dict[str, float] = {}
+    if methods & {"npe", "npe_surrogate", "npe_exact"}:
+        npe = learn(key_npe, task.prior, bank, config=npe_config(n))
+        facts |= {"npe_training_seconds": npe.history.seconds, "npe_loss": min(npe.history.validation_loss)}
+    if methods & {"nle", "npe_surrogate"}:
+        nle = learn(key_nle, task.prior, bank, config=nle_config(n), n_parts=task.n_trials)
+        facts |= {"nle_training_seconds": nle.history.seconds, "nle_loss": min(nle.history.validation_loss)}
+    sources: dict[str, Any] = {"npe": npe, "nle": nle}
+    if "npe_surrogate" in methods and nle is not None:
+        sources["npe_surrogate"] = ReweightedPosterior(npe, nle.log_likelihood)
+    if "npe_exact" in methods:
+        sources["npe_exact"] = ReweightedPosterior(npe, task.log_likelihood)
+    for method, i in wanted:
+        yield answer(task, method, i, sources[method], jax.random.fold_in(key_answer, i), facts)
+
+
+def sequential_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[str, int]]) -> Iterator[Answer]:
+    """Answers of the methods that simulate anew for each observation; arguments as in `amortised_answers`."""
+    for i in sorted({i for _, i in wanted}):
+        key_rounds, key_nle, key_answer = jax.random.split(jax.random.fold_in(key, i), 3)
+        methods = [method for method, j in wanted if j == i]
+        x_obs = task.observations[i - 1].x_obs.astype(np.float32)
+        start = time.perf_counter()
+        found = rounds(key_rounds, task.prior, pair_at(task), x_obs, config=npe_config(n), n_rounds=N_ROUNDS)
+        facts = {"rounds_seconds": time.perf_counter() - start, "prior_kept": found.kept[-1]}
+        sources: dict[str, Any] = {"tsnpe": found.posterior}
+        if "tsnpe_surrogate" in methods:
+            nle = learn(key_nle, task.prior, found.bank, config=nle_config(n), n_parts=task.n_trials)
+            facts |= {"nle_training_seconds": nle.history.seconds}
+            # The network of the last round is right in the region alone: no share of the prior beyond it.
+            sources["tsnpe_surrogate"] = ReweightedPosterior(found.posterior, nle.log_likelihood, prior_share=0.0)
+        for method in methods:
+            yield answer(task, method, i, sources[method], key_answer, facts)
+
+
+def answer(
+    task: BenchmarkTask,
+    method: str,
+    i: int,
+    source: AmortisedPosterior | SurrogatePosterior | ReweightedPosterior,
+    key: Key,
+    facts: dict[str, float],
+) -> Answer:
+    """Draws of one posterior for one observation."""
+    x_obs = task.observations[i - 1].x_obs.astype(np.float32)
+    start = time.perf_counter()
+    if isinstance(source, ReweightedPosterior):
+        weighted = source.reweight(key, x_obs, n_effective=2 * N_DRAWS)
+        draws = weighted.resample(i, N_DRAWS)
+        facts = facts | {"efficiency": weighted.efficiency, "pareto_k": weighted.pareto_k}
+    elif isinstance(source, SurrogatePosterior):
+        # Several modes are what these tasks are for: a population led from the prior, and not single chains.
+        chains = source.sample_chains(key, x_obs, "tempered_smc", n_chains=4, n_draws=N_DRAWS // 4)
+        draws = {name: values.T.reshape(-1) for name, values in chains.draws.items()}
+        facts = facts | {"rhat": max(chains.rhat.values())}
+    else:
+        draws = source.sample(key, x_obs, N_DRAWS)
+    seconds = time.perf_counter() - start
+    return Answer(method=method, observation=i, draws=task.parameters(draws), seconds=seconds, facts=facts)

@@ -1,0 +1,141 @@
+"""Posteriors by a learnt likelihood or likelihood ratio: a network in the likelihood's place, and chains over it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from eagleray.inference.samplers import sample
+from eagleray.networks.estimators import DensityEstimator, RatioEstimator
+from eagleray.networks.settings import NetworkSettings
+from eagleray.priors import Prior
+from eagleray.records import AnyArray, Calibration, Key, ReferenceSummaries, Samples, Theta, TrainingHistory
+
+
+class SurrogatePosterior:
+    """p(theta | x) from a learnt ln p(x | theta), known up to a function of x alone.
+
+    It has a prior and a log-likelihood, so that everything that takes a problem with an exact likelihood takes it.
+
+    Attributes:
+        kind: "likelihood" or "ratio".
+        prior: Named priors.
+        network: The trained network: of x given theta (likelihood), or of theta given x (ratio).
+        settings: What the network is made of.
+        n_parts: Parts of the data that are independent given theta and share one density; 1: the data as a whole.
+        signature: What the network is a function of (`Problem.signature`).
+        history: Training curve.
+        calibration: Record on fresh simulations; None until it was made.
+        reference: What simulated summaries look like; None until it was made.
+        provenance: Versions, seed and number of simulations behind the network.
+    """
+
+    def __init__(
+        self,
+        *,
+        prior: Prior,
+        network: DensityEstimator | RatioEstimator,
+        settings: NetworkSettings,
+        history: TrainingHistory,
+        n_parts: int = 1,
+        signature: Mapping[str, Any] | None = None,
+        calibration: Calibration | None = None,
+        reference: ReferenceSummaries | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Hold the network and compile nothing yet."""
+        self.kind = "ratio" if isinstance(network, RatioEstimator) else "likelihood"
+        self.prior = prior
+        self.network = network
+        self.settings = settings
+        self.n_parts = n_parts
+        self.signature = dict(signature or {})
+        self.history = history
+        self.calibration = calibration
+        self.reference = reference
+        self.provenance = dict(provenance or {})
+        self._graphdef, self._state = nnx.split(network)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the free parameters."""
+        return self.prior.names
+
+    def log_likelihood(self, theta: Theta, x: Float[Array, " n_features"]) -> Float[Array, ""]:
+        """Learnt ln p(x | theta) of one set of parameters; of a ratio, minus ln p(x).
+
+        Args:
+            theta: Parameter name -> value, in physical units and inside the prior's support.
+            x: (n_features,) data.
+        """
+        return self.log_likelihood_at(self.prior.unconstrain(theta), x)
+
+    def log_likelihood_at(self, position: Float[Array, " n_theta"], x: Float[Array, " n_features"]) -> Float[Array, ""]:
+        """`log_likelihood` at a position of the prior's unconstrained space."""
+        network = nnx.merge(self._graphdef, self._state)
+        if isinstance(network, RatioEstimator):
+            return network.log_ratio(position, x)
+        if self.n_parts == 1:
+            return network.log_prob(x, position)
+        parts = x.reshape(self.n_parts, -1)
+        return jax.vmap(network.log_prob, in_axes=(0, None))(parts, position).sum()
+
+    def sample_chains(
+        self, key: Key, x_obs: Float[AnyArray, " n_features"], method: str = "nuts", **options: Any
+    ) -> Samples:
+        """Chains over the posterior of one observation; programs are kept from one observation to the next.
+
+        Args:
+            key: Typed PRNG key; consumed.
+            x_obs: (n_features,) the observation's summary.
+            method: A sampler, see `eagleray.inference.samplers.sample`, whose other options are taken too.
+            **options: Those.
+
+        Returns:
+            Draws of all chains with their diagnostics.
+        """
+        return sample(key, self, method, data=jnp.asarray(x_obs), **options)
+
+    def sample(
+        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = "nuts", **options: Any
+    ) -> dict[str, NDArray[np.floating]]:
+        """Draw n times from the posterior of one observation, as the amortised posteriors do.
+
+        Args:
+            key: Typed PRNG key; consumed.
+            x_obs: (n_features,) its summary.
+            n: Number of draws; those of one chain are correlated. `sample_chains` tells how well they mix.
+            method: A sampler, see `eagleray.inference.samplers.sample`; "tempered_smc" where there are several modes.
+            **options: Its options; n_chains is 4 by default.
+
+        Returns:
+            Draws by parameter name, each (n,), in physical units and inside the prior's support.
+        """
+        return self.sample_with_log_prob(key, x_obs, n, method=method, **options)[0]
+
+    def sample_with_log_prob(
+        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = "nuts", **options: Any
+    ) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.floating]]:
+        """`sample`, and the log posterior density of each draw (n,) in physical units, up to a constant."""
+        n_chains = options.pop("n_chains", 4)
+        chains = self.sample_chains(key, x_obs, method, n_chains=n_chains, n_draws=-(-n // n_chains), **options)
+
+        def interleaved(values: NDArray[Any]) -> NDArray[Any]:
+            # Draw i of every chain before draw i + 1 of any, so that the last ones are not one chain's alone.
+            return np.swapaxes(np.asarray(values), 0, 1).reshape(-1, *values.shape[2:])[:n]
+
+        positions = jnp.asarray(interleaved(chains.positions))
+        log_prob = interleaved(chains.log_density) - np.asarray(jax.jit(jax.vmap(self.prior.log_det))(positions))
+        return {name: interleaved(draws) for name, draws in chains.draws.items()}, log_prob
+
+    def sample_each(
+        self, key: Key, x_obs: Float[AnyArray, "n_obs n_features"], n: int, **options: Any
+    ) -> dict[str, NDArray[np.floating]]:
+        """`sample` for each of many observations, one after the other: draws by name, each (n_obs, n)."""
+        draws = [self.sample(jax.random.fold_in(key, i), x, n, **options) for i, x in enumerate(x_obs)]
+        return {name: np.stack([some[name] for some in draws]) for name in self.prior.all_names}

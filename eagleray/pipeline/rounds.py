@@ -1,0 +1,178 @@
+"""Rounds: simulate where the posterior of one observation is, learn, and again."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from eagleray.config import Config
+from eagleray.errors import InputError
+from eagleray.inference.storage import Trained
+from eagleray.inference.surrogates import SurrogatePosterior
+from eagleray.pipeline.learning import learn
+from eagleray.priors import Prior
+from eagleray.records import AnyArray, Bank, Key
+from eagleray.simulators.batch import map_draws
+
+PairAt = Callable[[Key, Float[Array, " n_theta"]], Bank]
+"""Simulations at one position of the prior's unconstrained space, as a bank of one: `Problem.pair_at`."""
+
+# Posterior draws from which the region of a truncated prior is found, and prior draws that are tried for it.
+_N_REGION, _N_CANDIDATES = 40_000, 100_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rounds:
+    """What came of a sequence of rounds.
+
+    Attributes:
+        posterior: Of the last round; right for the one observation alone.
+        bank: The simulations of all rounds.
+        n_each: Number of simulations of each round.
+        kept: Fraction of the prior, by its own measure, that each round's simulations came from; 1 for the first.
+    """
+
+    posterior: Trained
+    bank: Bank
+    n_each: tuple[int, ...]
+    kept: tuple[float, ...]
+
+
+def rounds(
+    key: Key,
+    prior: Prior,
+    pair_at: PairAt,
+    x_obs: Float[AnyArray, " n_features"],
+    *,
+    config: Config | None = None,
+    proposal: Literal["truncated", "posterior"] = "truncated",
+    n_rounds: int = 3,
+    left_out: float = 1e-3,
+    n_parts: int = 1,
+    watch: Callable[[int, int], None] | None = None,
+) -> Rounds:
+    """Posterior of one observation, each round simulating where the round before found the posterior.
+
+    - Truncated proposals: the prior cut to the region that holds all but a fraction `left_out` of the posterior, where
+      the posterior-to-prior ratio is greatest. There the posterior under the cut prior is the posterior, so that the
+      simulations of all rounds train one network by its plain loss (TSNPE, for npe).
+    - Draws from the posterior: right as it is for likelihoods and ratios (SNLE, SNRE), whose dependence on theta is the
+      same whatever theta was drawn from; for npe with the loss that is right for any proposal (SNPE-C with atoms).
+
+    Args:
+        key: Typed PRNG key; consumed.
+        prior: Named priors.
+        pair_at: The simulator at one position.
+        x_obs: (n_features,) the observation's summary.
+        config: Settings; its n_simulations are shared out equally between the rounds.
+        proposal: Where the rounds after the first simulate.
+        n_rounds: Number of rounds; 1 is no sequence at all.
+        left_out: Posterior mass that each truncation may cut off.
+        n_parts: Independent parts of x; see `learn`.
+        watch: Called with (rounds done, n_rounds).
+
+    Raises:
+        InputError: If there are more rounds than simulations.
+
+    References:
+        TSNPE: Deistler, Goncalves & Macke (2022), NeurIPS 35, algorithm 1; SNPE-C: Greenberg, Nonnenmacher & Macke
+        (2019), ICML 36; SNLE: Papamakarios, Sterratt & Murray (2019), AISTATS 22, algorithm 1; SNRE: Hermans, Begy &
+        Louppe (2020), ICML 37; Durkan, Murray & Papamakarios (2020), ICML 37.
+    """
+    config = config or Config()
+    n_each = shares(config.n_simulations, n_rounds)
+    posterior, bank, kept = None, None, []
+    for i, n in enumerate(n_each):
+        key_place, key_simulate, key_learn = jax.random.split(jax.random.fold_in(key, i), 3)
+        fraction = float("nan")
+        if posterior is None:
+            positions, fraction = prior_positions(key_place, prior, n), 1.0
+        elif proposal == "truncated":
+            positions, fraction = truncated_positions(key_place, posterior, x_obs, n, left_out=left_out)
+        else:
+            positions = posterior_positions(key_place, posterior, x_obs, n)
+        simulated = map_draws(pair_at, key_simulate, n, inputs=positions)
+        bank = simulated if bank is None else jax.tree.map(lambda *two: np.concatenate(two), bank, simulated)
+        anywhere = proposal == "posterior" and i > 0
+        posterior = learn(key_learn, prior, bank, config=config, n_parts=n_parts, anywhere=anywhere)
+        kept.append(fraction)
+        if watch is not None:
+            watch(i + 1, n_rounds)
+    if posterior is None or bank is None:
+        raise AssertionError("shares gives at least one round")
+    return Rounds(posterior=posterior, bank=bank, n_each=n_each, kept=tuple(kept))
+
+
+def shares(n: int, n_rounds: int) -> tuple[int, ...]:
+    """Simulations of each round: equal, the first ones one more where it does not go without remainder.
+
+    Raises:
+        InputError: If there are more rounds than simulations.
+    """
+    if not 1 <= n_rounds <= n:
+        raise InputError(f"n_rounds must be from 1 to the number of simulations, {n}, got {n_rounds}")
+    return tuple(n // n_rounds + (i < n % n_rounds) for i in range(n_rounds))
+
+
+def prior_positions(key: Key, prior: Prior, n: int) -> NDArray[np.floating]:
+    """Draws from the prior in its unconstrained space, (n, n_theta)."""
+    return np.asarray(map_draws(lambda k: prior.unconstrain(prior.sample(k)), key, n))
+
+
+def posterior_positions(key: Key, posterior: Trained, x_obs: AnyArray, n: int) -> NDArray[np.floating]:
+    """Draws from a posterior in the unconstrained space, (n, n_theta)."""
+    draws = posterior.sample(key, x_obs, n)
+    prior = posterior.prior
+    return np.asarray(jax.jit(jax.vmap(prior.unconstrain))({name: draws[name] for name in prior.names}))
+
+
+def truncated_positions(
+    key: Key, posterior: Trained, x_obs: AnyArray, n: int, *, left_out: float
+) -> tuple[NDArray[np.floating], float]:
+    """Draws from the prior inside the region that holds a posterior, and the fraction of the prior inside it.
+
+    Candidates are drawn from the prior; where too few of them fall into the region, from the posterior, and picked by
+    prior-to-posterior ratio, which the region's edge bounds.
+
+    Args:
+        key: Typed PRNG key; consumed.
+        posterior: Which posterior.
+        x_obs: (n_features,) the observation's summary.
+        n: Number of draws.
+        left_out: Posterior mass outside the region.
+
+    Returns:
+        (n, n_theta) positions in the unconstrained space, and the fraction.
+
+    References:
+        Deistler, Goncalves & Macke (2022), NeurIPS 35, section 3.2 and appendix A.3 (sampling importance resampling).
+    """
+    key_region, key_prior, key_pick = jax.random.split(key, 3)
+    gain = jax.jit(lambda positions: jax.lax.map(lambda p: _log_gain(posterior, p, x), positions, batch_size=1024))
+    x = jnp.asarray(x_obs)
+    inside_draws = posterior_positions(key_region, posterior, x_obs, _N_REGION)
+    gains = np.asarray(gain(inside_draws), np.float64)
+    edge = np.quantile(gains, left_out)
+    candidates = prior_positions(key_prior, posterior.prior, _N_CANDIDATES)
+    inside = np.asarray(gain(candidates)) >= edge
+    fraction = float(inside.mean())
+    if inside.sum() >= n:
+        return candidates[inside][:n], fraction
+    # Draws of the posterior inside the region, each as often as the prior has it there.
+    kept = gains >= edge
+    weights = np.exp(edge - gains[kept])
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_pick)).ravel().tolist())
+    rows = rng.choice(kept.sum(), size=n, replace=False, p=weights / weights.sum())
+    return inside_draws[kept][rows], fraction
+
+
+def _log_gain(posterior: Trained, position: Array, x: Array) -> Array:
+    """Ln of posterior over prior, up to a function of x."""
+    if isinstance(posterior, SurrogatePosterior):
+        return posterior.log_likelihood_at(position, x)
+    return posterior.position_density(posterior.state, position, x) - posterior.prior.log_prob_position(position)
