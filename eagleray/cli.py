@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -183,10 +184,15 @@ def fit(
 
 @app.command()
 def train(
-    observation: Observation,
-    out: Annotated[Path, typer.Option(help="Folder for the trained network.")],
+    observation: Annotated[
+        Path, typer.Argument(help="Observation, as for `infer`; or a TOML file of settings that names one.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for the trained network; must stand here or there.")] = None,
     problem: Problem = None,
     bank: Annotated[Path | None, typer.Option(help="Train on this bank from `eagleray simulate`.")] = None,
+    on_disk: Annotated[
+        bool, typer.Option("--on-disk", help="Read the bank piece by piece: it is larger than memory.")
+    ] = False,
     config: ConfigFile = None,
     prior: Priors = None,
     setting: Settings = None,
@@ -198,20 +204,42 @@ def train(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a network for light curves watched like this one, check it, and save it for `infer --network`."""
+    """Train a network for light curves watched like this one, check it, and save it for `infer --network`.
+
+    The state of the training is kept in a folder beside the network's; run again after an interruption, it goes on.
+    """
     from eagleray.files import check_target
 
+    is_settings = observation.suffix == ".toml"
+    if is_settings and config is not None:
+        raise InputError(f"settings must come from one TOML file, got {observation} and {config}")
+    settings = _training_config(
+        observation if is_settings else config, problem, prior, setting, simulations, seed, None
+    )
+    beside = observation.parent
+    if is_settings:
+        if settings.observation is None:
+            raise InputError(f'{observation} must name an observation, as observation = "lc.txt"; it names none')
+        observation = beside / settings.observation
+        out = out or (None if settings.out is None else beside / settings.out)
+        bank = bank or (None if settings.bank is None else beside / settings.bank)
+    if out is None:
+        raise InputError("the folder for the network must be given: --out FOLDER, or out in the TOML file")
     check_target(out, overwrite=overwrite)
-    settings = _training_config(config, problem, prior, setting, simulations, seed, None)
     task = _problem(observation, settings, dt, counts_unit, band)
     from eagleray.inference.storage import save_posterior
-    from eagleray.interop.banks import load_bank
+    from eagleray.interop.banks import load_bank, open_bank
     from eagleray.pipeline import amortised
 
-    simulated = None if bank is None else load_bank(bank, signature=task.signature())
+    state = out.with_name(f"{out.name}.training")
+    simulated = None
+    if bank is not None:
+        simulated = (open_bank if on_disk else load_bank)(bank, signature=task.signature())
     with _progress(quiet) as watch:
-        posterior = amortised.train(task, config=settings, bank=simulated, watch=watch)
+        posterior = amortised.train(task, config=settings, bank=simulated, folder=state, watch=watch)
     save_posterior(posterior, out, overwrite=overwrite)
+    shutil.move(state / "metrics.csv", out / "metrics.csv")
+    shutil.rmtree(state)
     _messages.print(f"Network: {out}")
 
 

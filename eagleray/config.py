@@ -24,7 +24,10 @@ class Config(pydantic.BaseModel):
         problem: Name of the problem.
         prior: Priors that replace the problem's defaults.
         settings: Settings of the problem (as `eagleray problems` lists them).
-        n_simulations: Simulations to train on, validation included.
+        simulations: "kept", made once and trained on in every epoch; or "fresh", made anew for every step inside the
+            compiled program, so that there is no data set to learn by heart: for accelerators.
+        n_simulations: Simulations to train on, validation included; where they are kept.
+        steps_per_epoch: Steps that are called an epoch, where they are fresh.
         n_calibration: Fresh simulations on which the trained network is checked.
         n_draws: Posterior draws.
         n_predictive: Posterior draws from which light curves are simulated.
@@ -33,6 +36,9 @@ class Config(pydantic.BaseModel):
         network: What the network is made of; a density of kind "flow_matching" or "score" makes npe FMPE or NPSE.
         ratio: Which ratio estimation, for nre.
         training: How it is trained.
+        observation: File of the observation, for `eagleray train run.toml`; relative to the TOML file.
+        bank: Bank of simulations to train on, for the same.
+        out: Folder for the trained network, for the same.
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -40,7 +46,9 @@ class Config(pydantic.BaseModel):
     problem: str = "bending_power_law"
     prior: dict[str, str] = {}
     settings: dict[str, float] = {}
+    simulations: Literal["kept", "fresh"] = "kept"
     n_simulations: int = pydantic.Field(default=40_000, ge=100)
+    steps_per_epoch: int = pydantic.Field(default=500, ge=1)
     n_calibration: int = pydantic.Field(default=1000, ge=50)
     n_draws: int = pydantic.Field(default=4000, ge=100)
     n_predictive: int = pydantic.Field(default=500, ge=50)
@@ -49,11 +57,23 @@ class Config(pydantic.BaseModel):
     network: NetworkSettings = NetworkSettings()
     ratio: RatioSettings = RatioSettings()
     training: TrainingSettings = TrainingSettings()
+    observation: str | None = None
+    bank: str | None = None
+    out: str | None = None
 
     def training_part(self) -> dict[str, Any]:
         """What decides the trained network (JSON)."""
-        names = ("n_simulations", "n_calibration", "seed", "method", "network", "ratio", "training")
-        return self.model_dump(mode="json", include=set(names))
+        names = {
+            "simulations",
+            "n_simulations",
+            "steps_per_epoch",
+            "n_calibration",
+            "seed",
+            "method",
+            "network",
+            "ratio",
+        }
+        return self.model_dump(mode="json", include=names | {"training"})
 
 
 class FitConfig(pydantic.BaseModel):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.sbibm.tasks import BenchmarkTask
-from eagleray.config import Config
+from eagleray.config import Config, make_config
 from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.reweighting import ReweightedPosterior
 from eagleray.inference.surrogates import SurrogatePosterior
@@ -67,14 +67,22 @@ def simulations(task: BenchmarkTask, key: Key, n: int) -> Bank:
     return map_draws(draw, key, n)
 
 
+# What suits few simulations: an ensemble, and smaller steps for longer. Chosen by the held-out ln q of posterior
+# estimation on five tasks with one seed, before any C2ST was computed.
+FEW = {
+    "network": {"n_members": 4},
+    "training": {"learning_rate": 0.002, "max_epochs": 120, "patience": 20, "weight_decay": 0.02},
+}
+
+
 def npe_config(n: int) -> Config:
-    """The one configuration of posterior estimation for all tasks: the package's own."""
-    return Config(n_simulations=n)
+    """The one configuration of posterior estimation for all tasks."""
+    return make_config(FEW, {"n_simulations": n})
 
 
 def nle_config(n: int) -> Config:
-    """The one configuration of likelihood estimation for all tasks: the package's own."""
-    return Config(method="nle", n_simulations=n)
+    """The one configuration of likelihood estimation for all tasks."""
+    return make_config(FEW, {"n_simulations": n, "method": "nle", "network": {"density": "autoregressive"}})
 
 
 def amortised_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[str, int]]) -> Iterator[Answer]:

@@ -175,7 +175,7 @@ def _weighted(draws: dict[str, NDArray[np.floating]], log_weights: NDArray[np.fl
     n = len(log_weights)
     relative = np.exp(log_weights - log_weights.max())
     mean = relative.mean()
-    smooth, k = array_stats.psislw(log_weights)
+    smooth, k = array_stats.psislw(-log_weights)  # takes what LOO has: ln of inverse weights
     weights = np.exp(smooth - smooth.max())
     weights /= weights.sum()
     effective = float(1.0 / (weights**2).sum())

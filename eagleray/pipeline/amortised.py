@@ -23,6 +23,7 @@ from eagleray.pipeline.learning import learn
 from eagleray.pipeline.results import Watch, now, unwatched, versions
 from eagleray.problems import Problem, make_problem
 from eagleray.records import Bank, Calibration, Key, LightCurve, NetworkResult, ReferenceSummaries, Typicality
+from eagleray.training.data import Reader, Simulated
 
 # Posterior draws behind each calibration rank.
 _N_RANK_DRAWS = 200
@@ -31,7 +32,10 @@ _N_REFERENCE = 6000
 # How far errors and the like may be from those a network was trained with [relative].
 _CONDITION_TOLERANCE = 0.1
 
-FIXED_BY_NETWORK = frozenset({"problem", "prior", "settings", "n_simulations", "n_calibration", "network", "training"})
+FIXED_BY_NETWORK = frozenset(
+    {"problem", "prior", "settings", "method", "ratio", "simulations", "n_simulations", "steps_per_epoch"}
+    | {"n_calibration", "network", "training", "bank"}
+)
 """Settings that a trained network has decided."""
 
 
@@ -48,14 +52,20 @@ def simulate(problem: Problem, *, n: int, seed: int = 0, watch: Watch = unwatche
 
 
 def train(
-    problem: Problem, *, config: Config | None = None, bank: Bank | None = None, watch: Watch = unwatched
+    problem: Problem,
+    *,
+    config: Config | None = None,
+    bank: Bank | Reader | None = None,
+    folder: Path | None = None,
+    watch: Watch = unwatched,
 ) -> Trained:
     """Train a posterior network on simulations and check it on fresh ones.
 
     Args:
         problem: Prior, simulator and summary.
         config: Settings; default `Config()`. Its problem, prior and settings are not read: the problem has its own.
-        bank: Simulations to train on; default: they are made.
+        bank: Simulations to train on, in memory or in a store read piece by piece; default: they are made.
+        folder: Folder for the state of the training, which goes on from there if it was cut short; default: none.
         watch: Told of the progress.
 
     Returns:
@@ -69,36 +79,53 @@ def train(
     seconds = {}
     start = time.perf_counter()
     _, key_learn, key_fresh, key_draws, _ = _keys(config.seed)
-    if bank is None:
+    if bank is None and config.simulations == "kept":
         bank = simulate(problem, n=config.n_simulations, seed=config.seed, watch=watch)
-    bank, invalid_fraction = _usable(bank)
+    # What is not in memory is judged by a part, simulated alike.
+    known = bank if isinstance(bank, Bank) else simulate(problem, n=_N_REFERENCE, seed=config.seed, watch=watch)
+    known, invalid_fraction = _usable(known)
+    if bank is None:
+        source = Simulated(draw=lambda key: _row(problem.draw_pair(key)), steps_per_epoch=config.steps_per_epoch)
+        n_simulations = config.training.max_epochs * config.steps_per_epoch * config.training.batch_size
+    else:
+        source = known if isinstance(bank, Bank) else bank
+        n_simulations = len(known.theta) if isinstance(bank, Bank) else bank.n_rows
     seconds["simulating"] = time.perf_counter() - start
 
     posterior = learn(
         key_learn,
         problem.prior,
-        bank,
+        source,
         config=config,
+        folder=folder,
         report=lambda p: watch(
-            "training", p.epoch, p.n_epochs, f"loss {p.train_loss:.3f}, held out {p.validation_loss:.3f}"
+            "training",
+            p.epoch,
+            p.n_epochs,
+            f"loss {p.train_loss:.3f}, held out {p.validation_loss:.3f}, {p.rows_per_second:.3g} rows/s",
         ),
         signature=problem.signature(),
         provenance={
             "created": now(),
             "versions": versions(),
             "seed": config.seed,
-            "n_simulations": len(bank.theta),
+            "n_simulations": n_simulations,
             "invalid_fraction": invalid_fraction,
         },
     )
     watch("training", config.training.max_epochs, config.training.max_epochs)
     seconds["training"] = posterior.history.seconds
     start = time.perf_counter()
-    posterior.reference = reference_summaries(np.asarray(bank.x[:, 0])[np.asarray(bank.valid[:, 0])][:_N_REFERENCE])
+    posterior.reference = reference_summaries(np.asarray(known.x[:, 0])[np.asarray(known.valid[:, 0])][:_N_REFERENCE])
     posterior.calibration = calibrate(posterior, problem, key_fresh, key_draws, n=config.n_calibration, watch=watch)
     seconds["calibrating"] = time.perf_counter() - start
     posterior.provenance["seconds"] = seconds
     return posterior
+
+
+def _row(bank: Bank) -> tuple[Any, Any, Any]:
+    """A bank of one as a row of training."""
+    return bank.theta, bank.x, bank.valid
 
 
 def calibrate(

@@ -1,6 +1,7 @@
 """From simulations to a posterior, by the method of choice."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,10 +15,13 @@ from eagleray.errors import InputError
 from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.storage import Trained
 from eagleray.inference.surrogates import SurrogatePosterior
+from eagleray.networks.densities.mixed import MixedSettings
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
+from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
 from eagleray.records import Bank, Key
-from eagleray.training.loop import EpochReport, fit, split_validation
+from eagleray.training.data import Reader, Simulated, draw_rows, read_chunks, split_chunks, split_validation
+from eagleray.training.loop import EpochReport, fit
 from eagleray.training.losses import (
     atomic_loss,
     factorised_loss,
@@ -27,31 +31,42 @@ from eagleray.training.losses import (
     ratio_loss,
 )
 
+# Fresh simulations from which scales are learnt and weights are chosen, where there is no data set.
+_N_FRESH = 4096
+# Whole numbers of fewer values than this are taken for categories, when their likelihood is learnt.
+_MOST_CATEGORIES = 10
+
+Simulations = Bank | Reader | Simulated
+"""In memory; in a store, read piece by piece; or made when needed: triples theta, x, valid as a `Bank` has them."""
+
 
 def learn(
     key: Key,
     prior: Prior,
-    bank: Bank,
+    simulations: Simulations,
     *,
     config: Config | None = None,
     n_parts: int = 1,
     anywhere: bool = False,
     start: Trained | None = None,
     report: EpochReport | None = None,
+    folder: Path | None = None,
     **about: Any,
 ) -> Trained:
     """Train a network on simulations, and make a posterior of it.
 
     Args:
         key: Typed PRNG key; consumed.
-        prior: Named priors. The bank's parameters were drawn from them, or for npe from a part of their support that
-            holds the posterior; for nle and nre they may come from anywhere.
-        bank: The simulations; those that are not valid do no harm.
+        prior: Named priors. The parameters were drawn from them, or for npe from a part of their support that holds the
+            posterior; for nle and nre they may come from anywhere.
+        simulations: What to train on; those that are not valid do no harm.
         config: Method, network and training.
-        n_parts: Parts of x, of equal size and one after the other, that are independent given theta; for `nle`.
-        anywhere: Whether the bank's parameters came from elsewhere than the prior; npe is then trained by atoms.
+        n_parts: Parts of x, of equal size and one after the other, that are independent given theta; for nle.
+        anywhere: Whether the parameters came from elsewhere than the prior; npe is then trained by atoms.
         start: A posterior whose weights and scales are the start, of the same method and shapes; default: new ones.
         report: Called after each epoch.
+        folder: Folder for checkpoints, from which training goes on if it was cut short, `metrics.csv`, and what is kept
+            of a fault; default: nothing is written.
         **about: Signature and provenance to store with the posterior.
 
     Returns:
@@ -63,11 +78,16 @@ def learn(
     """
     config = config or Config()
     key_split, key_weights, key_fit = jax.random.split(key, 3)
+    training, validation, some = _shared_out(key_split, simulations, config.training.validation_fraction)
     if n_parts > 1:
-        bank = dataclasses.replace(bank, x=_in_parts(np.asarray(bank.x), n_parts, config.method))
-    data = (bank.theta, bank.x, bank.valid)
-    training, validation = split_validation(data, key_split, config.training.validation_fraction)
-    network = _new_network(config, training, nnx.Rngs(key_weights)) if start is None else start.network
+        some = (some[0], _in_parts(some[1], n_parts, config.method), some[2])
+    settings = config.network if start is None else start.settings
+    if config.method == "nle" and start is None:
+        settings = _for_discrete(settings, some)
+    if start is None:
+        network = _new_network(config.method, settings, some, nnx.Rngs(key_weights))
+    else:
+        network = start.network
     options: dict[str, Any] = {}
     if config.method == "npe":
         function = atomic_loss if anywhere else posterior_loss
@@ -75,18 +95,45 @@ def learn(
     elif config.method == "nre":
         function, options = ratio_loss, {"settings": config.ratio}
     else:
-        function, options = factorised_loss if n_parts > 1 else likelihood_loss, {"jitter": _jitter(config, bank)}
+        function, options = likelihood_loss, {"jitter": _jitter(settings, some)}
+        if n_parts > 1:
+            function, options = factorised_loss, options | {"n_parts": n_parts}
     params, loss = network_loss(function, network, **options)
-    params, history = fit(loss, params, training, validation, key_fit, settings=config.training, report=report)
+    kept = {} if folder is None else {"checkpoint": folder / "checkpoint", "metrics": folder / "metrics.csv"}
+    params, history = fit(
+        loss,
+        params,
+        training,
+        validation,
+        key_fit,
+        settings=config.training,
+        report=report,
+        fault_folder=folder,
+        **kept,
+    )
     shared: dict[str, Any] = {
         "prior": prior,
         "network": nnx.merge(loss.graphdef, params, loss.constants),
-        "settings": config.network,
+        "settings": settings,
         "history": history,
         "signature": {},
         **about,
     }
     return AmortisedPosterior(**shared) if config.method == "npe" else SurrogatePosterior(**shared, n_parts=n_parts)
+
+
+def _shared_out(key: Key, simulations: Simulations, fraction: float) -> tuple[Any, Any, Any]:
+    """What to train on, what to choose the weights by, and rows in memory from which scales are learnt."""
+    if isinstance(simulations, Bank):
+        data = (simulations.theta, np.asarray(simulations.x), np.asarray(simulations.valid))
+        training, validation = split_validation(data, key, fraction)
+        return training, validation, training
+    if isinstance(simulations, Simulated):
+        key_validation, key_scales = jax.random.split(key)
+        validation = draw_rows(key_validation, simulations.draw, _N_FRESH)
+        return simulations, validation, jax.device_get(draw_rows(key_scales, simulations.draw, _N_FRESH))
+    source, validation = split_chunks(simulations, key, fraction)
+    return source, validation, read_chunks(simulations, source.chunks[:1])
 
 
 def _in_parts(x: NDArray[Any], n_parts: int, method: str) -> NDArray[Any]:
@@ -98,26 +145,47 @@ def _in_parts(x: NDArray[Any], n_parts: int, method: str) -> NDArray[Any]:
     return x.reshape(*x.shape[:-1], n_parts, -1)
 
 
-def _new_network(config: Config, training: Any, rngs: nnx.Rngs) -> DensityEstimator | RatioEstimator:
+def _whole(some: Any) -> NDArray[Any]:
+    """Valid x (n, n_features) or parts of it, NaN in entries that are not whole numbers throughout."""
+    _, x, valid = some
+    seen = x[valid].reshape(-1, x.shape[-1])
+    return np.where((seen == np.round(seen)).all(axis=0), seen, np.nan)
+
+
+def _for_discrete(settings: NetworkSettings, some: Any) -> NetworkSettings:
+    """The same settings, but for data with entries of few values, which have no density: they get probabilities."""
+    whole = _whole(some)
+    few = np.isfinite(whole).all(axis=0) & (whole.min(axis=0) >= 0) & (whole.max(axis=0) < _MOST_CATEGORIES)
+    few &= whole.max(axis=0) > 0
+    if settings.density.kind == "mixed" or not few.any():
+        return settings
+    categories = tuple(
+        int(n) + 1 if is_few else 0 for n, is_few in zip(np.nan_to_num(whole.max(axis=0)), few, strict=True)
+    )
+    return dataclasses.replace(settings, density=MixedSettings(categories=categories))
+
+
+def _new_network(
+    method: str, settings: NetworkSettings, some: Any, rngs: nnx.Rngs
+) -> DensityEstimator | RatioEstimator:
     """A network for the shapes of the data, with its scales learnt from them."""
-    theta, x, valid = training
+    theta, x, valid = some
     seen, of = x[valid], np.repeat(np.asarray(theta)[:, None], valid.shape[1], axis=1)[valid]
-    if config.method == "nle":
+    if method == "nle":
         if seen.ndim == 3:  # parts
             of, seen = np.repeat(of, seen.shape[1], axis=0), seen.reshape(-1, seen.shape[-1])
-        network = DensityEstimator(seen.shape[-1], of.shape[-1], config.network, rngs=rngs)
+        network = DensityEstimator(seen.shape[-1], of.shape[-1], settings, rngs=rngs)
         network.learn_scales(seen, of, bend_values=True)
         return network
-    kind = DensityEstimator if config.method == "npe" else RatioEstimator
-    network = kind(of.shape[-1], seen.shape[-1], config.network, rngs=rngs)
+    kind = DensityEstimator if method == "npe" else RatioEstimator
+    network = kind(of.shape[-1], seen.shape[-1], settings, rngs=rngs)
     network.learn_scales(of, seen)
     return network
 
 
-def _jitter(config: Config, bank: Bank) -> jax.Array | None:
+def _jitter(settings: NetworkSettings, some: Any) -> jax.Array | None:
     """Half a unit for entries of x that are whole numbers, unless the density knows of them."""
-    some = np.asarray(bank.x)[np.asarray(bank.valid)].reshape(-1, np.shape(bank.x)[-1])
-    whole = (some == np.round(some)).all(axis=0)
-    if config.network.density.kind == "mixed" or not whole.any():
-        return None
-    return jnp.asarray(0.5 * whole, jnp.float32)
+    whole = np.isfinite(_whole(some)).all(axis=0)
+    if settings.density.kind == "mixed":
+        whole &= np.array(settings.density.categories) == 0
+    return jnp.asarray(0.5 * whole, jnp.float32) if whole.any() else None

@@ -107,10 +107,11 @@ class Checkpoints:
 
 
 def digest(tree: Any) -> str:
-    """Short hash of the numbers, shapes and names of a pytree of arrays."""
+    """Short hash of the numbers, shapes and names of a pytree of arrays, keys included."""
     found = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        values = np.ascontiguousarray(leaf)
+        keys = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        values = np.ascontiguousarray(jax.random.key_data(leaf) if keys else leaf)
         found.update(f"{jax.tree_util.keystr(path)} {values.shape} {values.dtype}".encode())
         found.update(values.data.cast("B") if values.size else b"")
     return found.hexdigest()[:16]

@@ -200,6 +200,7 @@ def _identity(run: _Fit, settings: TrainingSettings, params: Any, key: Key) -> d
         "steps": run.rules.plan.n_steps,
         "key": np.asarray(jax.random.key_data(key)).tolist(),
         "starting weights": digest(params),
+        "constants of the loss": digest(run.loss),
         "validation data": digest(run.validation),
     }
 

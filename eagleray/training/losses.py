@@ -119,7 +119,12 @@ def likelihood_loss(
 
 
 def factorised_loss(
-    network: DensityEstimator, batch: Batch, key: Key, *, jitter: Float[Array, " n_features"] | None = None
+    network: DensityEstimator,
+    batch: Batch,
+    key: Key,
+    *,
+    n_parts: int,
+    jitter: Float[Array, " n_part"] | None = None,
 ) -> Float[Array, ""]:
     """`likelihood_loss` of data in parts that are independent and alike given theta: segments, trials.
 
@@ -127,8 +132,9 @@ def factorised_loss(
 
     Args:
         network: Density of one part given theta.
-        batch: theta, x (n, n_views, n_parts, n_part), valid.
+        batch: theta, x (n, n_views, n_parts * n_part), valid.
         key: Typed PRNG key; consumed.
+        n_parts: Parts of x, one after the other.
         jitter: (n_part,) as in `likelihood_loss`.
 
     Returns:
@@ -136,8 +142,7 @@ def factorised_loss(
     """
     key_view, key_parts = jax.random.split(key)
     theta, x, exists = pick_view(key_view, batch)
-    n, n_parts = x.shape[:2]
-    parts = x.reshape(n * n_parts, 1, *x.shape[2:])
+    parts = x.reshape(len(theta) * n_parts, 1, -1)
     flat = (jnp.repeat(theta, n_parts, axis=0), parts, jnp.repeat(exists, n_parts)[:, None])
     return n_parts * likelihood_loss(network, flat, key_parts, jitter=jitter)
 

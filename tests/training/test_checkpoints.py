@@ -35,14 +35,16 @@ def report(progress):
         os.kill(os.getpid(), signal.SIGKILL)
 
 files = {"checkpoint": folder, "metrics": folder.with_suffix(".csv")}
+sys.stdin.readline()
 fit_regression(max_epochs=%d, ema=0.9, files=files, checkpoint_seconds=0.0, report=report)
 """
 
 
 def start(how, folder):
-    """The same fit in a process of its own."""
+    """The same fit in a process of its own, which waits for a line."""
     command = [sys.executable, "-c", KILLED % EPOCHS, how, str(folder)]
-    return subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 1, "text": True}
+    return subprocess.Popen(command, cwd=Path(__file__).parent, **pipes)
 
 
 def finish(folder, **settings):
@@ -58,11 +60,11 @@ def finish(folder, **settings):
 def test_killed_training_resumes_to_the_same_weights(tmp_path):
     """Killed while it writes, then at some moment by another process; the last run is never stopped."""
     folder = tmp_path / "fit"
-    with start("while writing", folder) as writing:
-        pass
-    assert writing.returncode == -signal.SIGKILL
-    assert any("tmp" in path.name for path in folder.iterdir())
-    with start("told", folder) as told:
+    with start("while writing", folder) as writing, start("told", folder) as told:  # both import meanwhile
+        writing.communicate("go\n")
+        assert writing.returncode == -signal.SIGKILL
+        assert any("tmp" in path.name for path in folder.iterdir())
+        told.stdin.write("go\n")
         first = int(told.stdout.readline())
         for _ in range(5):
             told.stdout.readline()

@@ -167,6 +167,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_bank_larger_than_memory_trains_under_a_ceiling(tmp_path):
     """300 MB, of which most are zeros; what is compiled is measured with the first chunks alone."""
     n, width, rows = 72, 512, 2048

@@ -3,7 +3,6 @@
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
-from scipy.stats import f as f_distribution
 
 # Chance that any entry of a vector that depends on nothing is taken for one that does.
 _FALSE_ALARM = 0.01
@@ -31,6 +30,8 @@ def depends_on(
     References:
         Fisher (1925), Statistical methods for research workers, chapter 7.
     """
+    from scipy.stats import f as f_distribution  # takes two seconds
+
     n, n_features = features.shape
     n_groups = min(_N_GROUPS, n // _FEWEST_IN_GROUP)
     if n_groups < 2:

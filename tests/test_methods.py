@@ -1,0 +1,284 @@
+"""Every method finds posteriors that are known: of a linear Gaussian model, and of Whittle's likelihood of a spectrum.
+
+Bounds are wide against the noise of training (a tenth of a standard deviation) and narrow against what goes wrong: a twin
+that is trained on pairs that do not belong together fails them.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from eagleray.config import make_config
+from eagleray.inference.reweighting import ReweightedPosterior
+from eagleray.pipeline.learning import learn
+from eagleray.pipeline.rounds import rounds, shares
+from eagleray.priors import Prior
+from eagleray.records import Bank
+from eagleray.simulators.batch import map_draws
+
+MATRIX = np.array([[1.0, 0.3], [-0.5, 1.0], [0.4, 0.4]], np.float32)
+NOISE = 0.5
+FREQ = np.arange(1, 33) / 32.0
+LINEAR = Prior({"a": "normal(0, 1)", "b": "normal(0, 1)"})
+SPECTRAL = Prior({"norm": "loguniform(0.05, 20)", "slope": "uniform(0, 3)"})
+X_LINEAR = np.array([0.9, -0.6, 0.5], np.float32)
+
+
+def linear(key, theta):
+    return MATRIX @ jnp.stack([theta["a"], theta["b"]]) + NOISE * jax.random.normal(key, (3,))
+
+
+def linear_log_likelihood(theta, x):
+    distance = (x - MATRIX @ jnp.stack([theta["a"], theta["b"]])) / NOISE
+    return -0.5 * (distance**2).sum() - 3 * np.log(NOISE * np.sqrt(2 * np.pi))
+
+
+def spectrum(theta):
+    return theta["norm"] * FREQ ** (-theta["slope"])
+
+
+def powers(key, theta):
+    return spectrum(theta) * jax.random.exponential(key, FREQ.shape)
+
+
+def pair_at(prior, simulate):
+    def pair(key, position):
+        x = simulate(key, prior.constrain(position))[None]
+        return Bank(theta=position, x=x, valid=jnp.ones(1, bool))
+
+    return pair
+
+
+@functools.cache
+def bank_of(name, n):
+    prior, simulate = {"linear": (LINEAR, linear), "whittle": (SPECTRAL, powers)}[name]
+    pair = pair_at(prior, simulate)
+
+    def draw(key):
+        key_theta, key_x = jax.random.split(key)
+        return pair(key_x, prior.unconstrain(prior.sample(key_theta)))
+
+    return map_draws(draw, jax.random.key(3), n)
+
+
+def exact_linear():
+    """Means and standard deviations of a and b."""
+    covariance = np.linalg.inv(np.eye(2) + MATRIX.T @ MATRIX / NOISE**2)
+    return covariance @ MATRIX.T @ X_LINEAR / NOISE**2, np.sqrt(np.diag(covariance))
+
+
+@functools.cache
+def whittle_case():
+    """A periodogram, and means and standard deviations of ln norm and slope by quadrature."""
+    x = np.asarray(powers(jax.random.key(11), {"norm": 1.0, "slope": 1.5}))
+    log_norm, slope = np.meshgrid(np.linspace(np.log(0.05), np.log(20), 801), np.linspace(0, 3, 801), indexing="ij")
+    log_s = log_norm[..., None] - slope[..., None] * np.log(FREQ)
+    log_likelihood = -(log_s + x * np.exp(-log_s)).sum(axis=-1)
+    weights = np.exp(log_likelihood - log_likelihood.max())
+    weights /= weights.sum()
+    means = np.array([(weights * values).sum() for values in (log_norm, slope)])
+    squares = np.array([(weights * values**2).sum() for values in (log_norm, slope)])
+    return x.astype(np.float32), means, np.sqrt(squares - means**2)
+
+
+def agrees(draws, mean, sd, *, shift=0.3, width=0.25):
+    """Whether draws (n, 2) have the means to `shift` standard deviations and the widths to a fraction `width`."""
+    off = np.abs(draws.mean(axis=0) - mean) / sd
+    wide = np.abs(draws.std(axis=0) / sd - 1.0)
+    return bool((off < shift).all() and (wide < width).all())
+
+
+SMALL = {
+    "network": {"embedding": {"hidden": [32], "n_embedded": 8}, "classifier": {"width": 64, "n_blocks": 2}},
+    "training": {"max_epochs": 30, "learning_rate": 0.003},
+    "n_simulations": 4000,
+}
+FLOW = {"n_layers": 3, "hidden": [32]}
+METHODS = {
+    "npe mixture": {"network": {"density": {"kind": "mixture", "n_components": 2, "hidden": [32]}}},
+    "npe coupling": {"network": {"density": {"kind": "coupling", **FLOW}}},
+    "npe autoregressive": {"network": {"density": {"kind": "autoregressive", **FLOW}}},
+    "npe affine": {"network": {"density": {"kind": "autoregressive", **FLOW, "n_bins": 0}}},
+    "npe ensemble": {"network": {"density": {"kind": "mixture", "n_components": 2, "hidden": [32]}, "n_members": 3}},
+    "fmpe": {"network": {"density": {"kind": "flow_matching", "width": 64}}},
+    "npse": {"network": {"density": {"kind": "score", "width": 64}}},
+    "nle": {"method": "nle", "network": {"density": {"kind": "autoregressive", **FLOW, "n_bins": 0}}},
+    "nre a": {"method": "nre", "ratio": {"kind": "a"}},
+    "nre b": {"method": "nre", "ratio": {"kind": "b"}},
+    "nre c": {"method": "nre", "ratio": {"kind": "c"}},
+    "nre balanced": {"method": "nre", "ratio": {"kind": "a", "balance": 10.0}},
+}
+QUICK = ("npe mixture", "nle", "nre c")
+CHOSEN = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in METHODS]
+
+
+def learnt(prior, bank, method, n_parts=1):
+    return learn(jax.random.key(1), prior, bank, config=make_config(SMALL, METHODS[method]), n_parts=n_parts)
+
+
+def linear_draws(posterior, n=4000):
+    draws = posterior.sample(jax.random.key(2), X_LINEAR, n)
+    return np.stack([draws["a"], draws["b"]], axis=1)
+
+
+def unrelated(bank):
+    """The same simulations with the parameters of others."""
+    return dataclasses.replace(bank, theta=np.roll(bank.theta, 1, axis=0))
+
+
+@pytest.mark.parametrize("method", CHOSEN)
+def test_linear_gaussian_posterior_is_recovered(method):
+    assert agrees(linear_draws(learnt(LINEAR, bank_of("linear", 4000), method)), *exact_linear())
+
+
+@pytest.mark.parametrize("method", [pytest.param(name, marks=pytest.mark.slow) for name in METHODS if name != QUICK[0]])
+def test_twin_trained_on_unrelated_pairs_does_not_recover_it(method):
+    assert not agrees(linear_draws(learnt(LINEAR, unrelated(bank_of("linear", 4000)), method)), *exact_linear())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("npe affine", "nre b", "nre balanced")])
+def test_whittle_posterior_is_recovered(method):
+    """Of 32 powers at once, without being told that they are independent."""
+    x, mean, sd = whittle_case()
+    draws = learnt(SPECTRAL, bank_of("whittle", 20_000), method).sample(jax.random.key(2), x, 4000)
+    values = np.stack([np.log(draws["norm"]), draws["slope"]], axis=1)
+    assert agrees(values, mean, sd, shift=0.35, width=0.3), (values.mean(axis=0), values.std(axis=0), mean, sd)
+
+
+SEQUENCES = {
+    "tsnpe": ({"network": {"density": {"kind": "coupling", **FLOW}}}, "truncated"),
+    "snpe-c": ({"network": {"density": {"kind": "coupling", **FLOW}}}, "posterior"),
+    "snle": (METHODS["nle"], "posterior"),
+    "snre": (METHODS["nre c"], "posterior"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_rounds_recover_the_linear_gaussian_posterior(name):
+    layer, proposal = SEQUENCES[name]
+    found = rounds(
+        jax.random.key(5),
+        LINEAR,
+        pair_at(LINEAR, linear),
+        X_LINEAR,
+        config=make_config(SMALL, layer, {"n_simulations": 3000}),
+        proposal=proposal,
+        n_rounds=2,
+    )
+    assert agrees(linear_draws(found.posterior), *exact_linear())
+    assert found.n_each == (1500, 1500)
+    assert len(found.bank.theta) == 3000
+    if proposal == "truncated":
+        assert found.kept[1] < 0.7
+    # The second round's parameters are where the posterior is.
+    assert found.bank.theta[1500:].std() < 0.8 * found.bank.theta[:1500].std()
+
+
+@pytest.mark.slow
+def test_snpe_without_its_correction_finds_another_posterior():
+    """Twin of SNPE-C: the plain loss on parameters that came from the posterior counts the data twice."""
+    config = make_config(SMALL, SEQUENCES["snpe-c"][0])
+    mean, sd = exact_linear()
+    positions = (mean + sd * np.random.default_rng(0).normal(size=(4000, 2))).astype(np.float32)
+    bank = map_draws(pair_at(LINEAR, linear), jax.random.key(8), 4000, inputs=positions)
+    plain = learn(jax.random.key(1), LINEAR, bank, config=config)
+    corrected = learn(jax.random.key(1), LINEAR, bank, config=config, anywhere=True)
+    assert not agrees(linear_draws(plain), mean, sd)
+    assert agrees(linear_draws(corrected), mean, sd)
+
+
+def test_independent_parts_share_one_small_density():
+    """Four repeats of a one-dimensional mean: the posterior narrows as their number says, and a whole-data twin's too."""
+    prior = Prior({"mean": "normal(0, 1)"})
+
+    def simulate(key, theta):
+        return theta["mean"] + 0.8 * jax.random.normal(key, (4,))
+
+    bank = map_draws(
+        lambda key: pair_at(prior, simulate)(jax.random.fold_in(key, 1), jax.random.normal(key, (1,))),
+        jax.random.key(0),
+        2000,
+    )
+    density = {"network": {"density": {"kind": "mixture", "n_components": 1, "hidden": [16]}}}
+    config = make_config(SMALL, density, {"method": "nle", "training": {"max_epochs": 20}})
+    posterior = learn(jax.random.key(1), prior, bank, config=config, n_parts=4)
+    x = np.array([0.4, 1.2, -0.1, 0.9], np.float32)
+    variance = 1.0 / (1.0 + 4 / 0.64)
+    draws = posterior.sample(jax.random.key(0), x, 2000)["mean"]
+    assert abs(draws.mean() - variance * x.sum() / 0.64) < 0.3 * np.sqrt(variance)
+    assert draws.std() == pytest.approx(np.sqrt(variance), rel=0.2)
+
+
+@pytest.fixture(scope="module")
+def amortised():
+    return learnt(LINEAR, bank_of("linear", 4000), "npe mixture")
+
+
+def test_reweighting_by_the_exact_likelihood_gives_the_exact_posterior_and_evidence(amortised):
+    """Errors of 40 000 draws at 5 standard errors; the twin with half the noise fails."""
+    exact = ReweightedPosterior(amortised, linear_log_likelihood)
+    found = exact.reweight(jax.random.key(4), X_LINEAR, n_effective=20_000)
+    mean, sd = exact_linear()
+    draws = np.stack([found.draws["a"], found.draws["b"]], axis=1)
+    weighted = found.weights @ draws
+    error = 5.0 / np.sqrt(found.effective)
+    assert (np.abs(weighted - mean) < error * sd).all()
+    spread = np.sqrt(found.weights @ (draws - weighted) ** 2)
+    np.testing.assert_allclose(spread, sd, rtol=error)
+    covariance = MATRIX @ MATRIX.T + NOISE**2 * np.eye(3)
+    log_evidence = -0.5 * (
+        X_LINEAR @ np.linalg.solve(covariance, X_LINEAR) + np.linalg.slogdet(2 * np.pi * covariance)[1]
+    )
+    assert abs(found.log_evidence - log_evidence) < 5 * found.log_evidence_error < 0.1
+    assert found.efficiency > 0.5
+    assert found.warnings == ()
+    sharper = ReweightedPosterior(amortised, lambda theta, x: 4.0 * linear_log_likelihood(theta, x))
+    other = sharper.reweight(jax.random.key(4), X_LINEAR, n_effective=2000)
+    assert (np.sqrt(other.weights @ (draws[: len(other.weights)] - mean) ** 2) < 0.8 * sd).all()
+
+
+def test_reweighting_says_when_the_proposal_is_far_off(amortised):
+    elsewhere = ReweightedPosterior(amortised, lambda theta, x: linear_log_likelihood(theta, x + 6.0), prior_share=0.0)
+    found = elsewhere.reweight(jax.random.key(4), X_LINEAR, n_effective=5000, max_draws=10_000)
+    assert any("effective draws" in warning for warning in found.warnings)
+    assert found.efficiency < 0.1
+
+
+def test_defensive_share_of_the_prior_bounds_the_weights(amortised):
+    """No weight can exceed likelihood over (share times evidence); without the share some do."""
+    found = ReweightedPosterior(amortised, linear_log_likelihood, prior_share=0.5).reweight(
+        jax.random.key(4), X_LINEAR, n_effective=2000
+    )
+    theta = {name: jnp.asarray(values) for name, values in found.draws.items()}
+    best = float(jax.jit(jax.vmap(linear_log_likelihood, in_axes=(0, None)))(theta, X_LINEAR).max())
+    limit = np.exp(best - found.log_evidence) / 0.5
+    assert found.weights.max() * len(found.weights) < 1.1 * limit
+
+
+def test_likelihoods_that_cannot_be_are_refused(amortised):
+    nan = ReweightedPosterior(amortised, lambda theta, x: jnp.nan * theta["a"])
+    with pytest.raises(ValueError, match="must be a number, got NaN for 1000 of 1000 draws"):
+        nan.reweight(jax.random.key(0), X_LINEAR, n_at_once=1000, max_draws=1000)
+    nowhere = ReweightedPosterior(amortised, lambda theta, x: -jnp.inf + 0.0 * theta["a"])
+    with pytest.raises(ValueError, match="must be finite somewhere"):
+        nowhere.reweight(jax.random.key(0), X_LINEAR, n_at_once=1000, max_draws=1000)
+    with pytest.raises(ValueError, match="prior_share must be at least 0 and below 1, got 1"):
+        ReweightedPosterior(amortised, linear_log_likelihood, prior_share=1)
+
+
+def test_most_probable_parameters_are_the_peak(amortised):
+    mean, sd = exact_linear()
+    found = amortised.map(jax.random.key(0), X_LINEAR)
+    assert (np.abs(np.array([found["a"], found["b"]]) - mean) < 0.4 * sd).all()
+
+
+def test_simulations_are_shared_out():
+    assert shares(10, 3) == (4, 3, 3)
+    with pytest.raises(ValueError, match="n_rounds must be from 1 to the number of simulations, 2, got 3"):
+        shares(2, 3)
