@@ -1,7 +1,7 @@
 """Every method finds posteriors that are known: of a linear Gaussian model, and of Whittle's likelihood of a spectrum.
 
-Bounds are wide against the noise of training (a tenth of a standard deviation) and narrow against what goes wrong: a twin
-that is trained on pairs that do not belong together fails them.
+Bounds are wide against the noise of training (a tenth of a standard deviation) and narrow against what goes wrong: a
+twin that is trained on pairs that do not belong together fails them.
 """
 
 import dataclasses
@@ -194,7 +194,7 @@ def test_snpe_without_its_correction_finds_another_posterior():
 
 
 def test_independent_parts_share_one_small_density():
-    """Four repeats of a one-dimensional mean: the posterior narrows as their number says, and a whole-data twin's too."""
+    """Four repeats of a one-dimensional mean: the posterior is as narrow as their number says."""
     prior = Prior({"mean": "normal(0, 1)"})
 
     def simulate(key, theta):

@@ -21,7 +21,10 @@ TINY = {
     "n_predictive": 50,
     "settings": {"red_noise": 2.0, "rebin": 0.3},
     "training": {"max_epochs": 2},
-    "network": {"embedding": [8], "n_embedded": 4, "n_layers": 2, "hidden": [8], "n_bins": 2},
+    "network": {
+        "embedding": {"hidden": [8], "n_embedded": 4},
+        "density": {"n_layers": 2, "hidden": [8], "n_bins": 2},
+    },
 }
 
 

@@ -85,7 +85,7 @@ def large_network_against_whittle():
     problem = periodic_gaussian(513)
     settings = Config(
         n_simulations=300_000,
-        network={"embedding": (256, 256), "n_embedded": 64, "hidden": (128, 128)},
+        network={"embedding": {"hidden": (256, 256), "n_embedded": 64}, "density": {"hidden": (128, 128)}},
         training={"max_epochs": 45, "batch_size": 256, "learning_rate": 2e-3},
     )
     posterior = train(problem, config=settings)
