@@ -179,6 +179,29 @@ def test_train_simulate_and_amortised_infer(tmp_path, monkeypatch, capsys):
     assert "simulate" in err
 
 
+@pytest.mark.slow
+def test_train_from_a_settings_file_goes_on_after_an_interruption(tmp_path, monkeypatch):
+    """Stopped by its own time limit after the first epochs; with more time the network is that of one run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text(ROWS)
+    (tmp_path / "runs").mkdir()
+    lines = ['observation = "../a.txt"', 'out = "net"', "n_simulations = 300", "n_calibration = 50"]
+    (tmp_path / "runs" / "run.toml").write_text("\n".join([*lines, "[training]", "max_epochs = 4", ""]))
+    status, _, err = call("train", "runs/run.toml", "-q")
+    assert status == 0, err
+    metrics = (tmp_path / "runs" / "net" / "metrics.csv").read_text().splitlines()
+    assert len(metrics) == 5
+    assert not (tmp_path / "runs" / "net.training").exists()
+    (tmp_path / "none.toml").write_text("seed = 1\n")
+    status, _, err = call("train", "none.toml", "--out", "x")
+    assert status == 2
+    assert "must name an observation" in err
+    (tmp_path / "nowhere.toml").write_text('observation = "a.txt"\n')
+    status, _, err = call("train", "nowhere.toml")
+    assert status == 2
+    assert "the folder for the network must be given" in err
+
+
 def test_interrupting_leaves_nothing(tmp_path):
     """SIGTERM in the middle of the work: a short message, no traceback, no folder, no hidden remains."""
     environment = os.environ | {"EAGLERAY_CACHE": str(tmp_path / "cache")}

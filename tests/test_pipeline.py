@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -200,3 +201,39 @@ def test_default_cache(monkeypatch, tmp_path):
     monkeypatch.delenv("EAGLERAY_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_cache() == tmp_path / "eagleray"
+
+
+def test_learning_from_a_store_and_from_fresh_simulations(tmp_path):
+    """Both end in a posterior like that of data in memory: mean and sd of a linear Gaussian one to 0.3 sd."""
+    from eagleray.interop.banks import open_bank, save_bank
+    from eagleray.pipeline.learning import learn
+    from eagleray.priors import Prior
+    from eagleray.records import Bank
+    from eagleray.simulators.batch import map_draws
+    from eagleray.training.data import Simulated
+
+    prior = Prior({"mean": "normal(0, 1)"})
+
+    def draw(key):
+        key_theta, key_x = jax.random.split(key)
+        position = jax.random.normal(key_theta, (1,))
+        return position, (position + 0.5 * jax.random.normal(key_x, (1,)))[None], jnp.ones(1, bool)
+
+    bank = Bank(*map_draws(draw, jax.random.key(0), 9000))
+    save_bank(bank, tmp_path / "bank.zarr", signature={})
+    config = make_config(
+        {
+            "network": {
+                "embedding": {"hidden": [16]},
+                "density": {"kind": "mixture", "n_components": 1, "hidden": [16]},
+            },
+            "training": {"max_epochs": 12, "learning_rate": 0.005},
+        }
+    )
+    for source in (open_bank(tmp_path / "bank.zarr", signature={}), Simulated(draw=draw, steps_per_epoch=60)):
+        posterior = learn(jax.random.key(1), prior, source, config=config, folder=tmp_path / type(source).__name__)
+        draws = posterior.sample(jax.random.key(2), np.array([1.0], np.float32), 4000)["mean"]
+        assert abs(draws.mean() - 0.8) < 0.3 * np.sqrt(0.2)
+        assert abs(draws.std() / np.sqrt(0.2) - 1) < 0.2
+        lines = (tmp_path / type(source).__name__ / "metrics.csv").read_text().splitlines()
+        assert len(lines) == 1 + len(posterior.history.train_loss)

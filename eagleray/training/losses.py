@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from eagleray.networks.emulators import Emulator
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
 from eagleray.records import Key
 
@@ -279,6 +280,31 @@ def scored_loss(
     losses = jax.vmap(network.loss)(keys, seen[0], theta)
     learnt = jax.vmap(jax.grad(lambda t, y: network.log_prob(y, t)))(theta, seen[0])
     return mean_over(losses + weight * ((learnt - seen[1]) ** 2).sum(axis=-1), exists)
+
+
+def emulation_loss(
+    network: Emulator, batch: tuple[Array, ...], key: Key, *, gradient_weight: float = 1.0
+) -> Float[Array, ""]:
+    """Mean squared error of an emulator's members in units of the outputs' spread, and of their gradients if known.
+
+    Args:
+        network: The emulator.
+        batch: Inputs (n, n_inputs); outputs (n, n_outputs); where known, d output / d input (n, n_outputs, n_inputs).
+        key: Not used.
+        gradient_weight: Weight of the gradients' mean squared error, in units of the spreads of outputs over inputs.
+
+    References:
+        Czarnecki et al. (2017), NeurIPS 30, equation 1 (Sobolev training).
+    """
+    del key
+    inputs, outputs, *gradients = batch
+    scale = jnp.maximum(network.output_scale(), 1e-6 * network.output_scale().max())
+    error = ((jax.vmap(network.each)(inputs) - outputs[:, None]) / scale) ** 2
+    if not gradients:
+        return error.mean()
+    slopes = jax.vmap(jax.jacfwd(network.each))(inputs)  # (n, n_members, n_outputs, n_inputs)
+    steepness = network.input_scale.scale[...] / scale[:, None]
+    return error.mean() + gradient_weight * (((slopes - gradients[0][:, None]) * steepness) ** 2).mean()
 
 
 def pick_view(key: Key, batch: Batch) -> tuple[Array, Any, Bool[Array, " n"]]:

@@ -1,0 +1,101 @@
+"""From an expensive function of parameters to a network in its place."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+from numpy.typing import NDArray
+
+from eagleray.errors import InputError
+from eagleray.networks.emulators import Emulator, EmulatorSettings
+from eagleray.priors import Prior
+from eagleray.records import Key, Theta, TrainingHistory
+from eagleray.simulators.batch import finite_draws, map_draws
+from eagleray.training.loop import EpochReport, TrainingSettings, fit, split_validation
+from eagleray.training.losses import emulation_loss, network_loss
+
+# An emulator has no noise to learn by heart: it is trained for longer than a density.
+LONG = TrainingSettings(max_epochs=300, patience=50, learning_rate=2e-3, weight_decay=0.0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Emulated:
+    """A function of named parameters by a network.
+
+    Attributes:
+        prior: Where it was learnt: it is right for parameters like those drawn from this prior.
+        network: The network, a function of the prior's unconstrained position.
+        history: Training curve.
+        error: (n_outputs,) root mean square of its errors on parameters that it was not trained on.
+    """
+
+    prior: Prior
+    network: Emulator
+    history: TrainingHistory
+    error: NDArray[np.floating]
+
+    def __call__(self, theta: Theta) -> Float[Array, " n_outputs"]:
+        """The function at parameters in physical units; pure, and can be differentiated."""
+        return self.network(self.prior.unconstrain(theta))
+
+    def with_error(self, theta: Theta) -> tuple[Array, Array]:
+        """The function, and the spread of the ensemble there: large where it has not learnt."""
+        return self.network.with_error(self.prior.unconstrain(theta))
+
+
+def emulate(
+    key: Key,
+    prior: Prior,
+    function: Callable[[Theta], Float[Array, " n_outputs"]],
+    *,
+    n: int = 4000,
+    gradients: bool = False,
+    settings: EmulatorSettings | None = None,
+    training: TrainingSettings = LONG,
+    report: EpochReport | None = None,
+) -> Emulated:
+    """Learn a deterministic function of parameters from its values at draws from a prior.
+
+    Functions that are positive and span decades, as spectra, are better learnt as their logarithm.
+
+    Args:
+        key: Typed PRNG key; consumed.
+        prior: Named priors: where the function is to be learnt.
+        function: Parameters -> (n_outputs,), pure JAX.
+        n: Evaluations, validation included.
+        gradients: Whether to learn from d function / d parameters too, by forward differentiation: worth its time where
+            evaluations are few.
+        settings: Size of the network.
+        training: How it is trained.
+        report: Called after each epoch.
+
+    Raises:
+        InputError: If the function is not finite somewhere.
+    """
+    settings = settings or EmulatorSettings()
+    key_draw, key_split, key_weights, key_fit = jax.random.split(key, 4)
+    positions = np.asarray(map_draws(lambda k: prior.unconstrain(prior.sample(k)), key_draw, n))
+
+    def evaluate(_: Key, position: Array) -> tuple[Array, ...]:
+        def at(position: Array) -> Array:
+            return function(prior.constrain(position))
+
+        return (at(position), jax.jacfwd(at)(position)) if gradients else (at(position),)
+
+    found = map_draws(evaluate, key_draw, n, inputs=positions)
+    if not (finite := finite_draws(found)).all():
+        raise InputError(f"the function must be finite over the prior, got {(~finite).sum()} of {n} draws that are not")
+    data = (positions, *(leaf.astype(np.float32) for leaf in found))
+    kept, held = split_validation(data, key_split, training.validation_fraction)
+    network = Emulator(positions.shape[1], found[0].shape[1], settings, rngs=nnx.Rngs(key_weights))
+    network.learn_scales(kept[0], kept[1])
+    params, loss = network_loss(emulation_loss, network)
+    params, history = fit(loss, params, kept, held, key_fit, settings=training, report=report)
+    network = nnx.merge(loss.graphdef, params, loss.constants)
+    said = np.asarray(jax.jit(lambda inputs: jax.lax.map(network, inputs, batch_size=256))(jnp.asarray(held[0])))
+    error = np.sqrt(((said - held[1]) ** 2).mean(axis=0))
+    return Emulated(prior=prior, network=network, history=history, error=error)

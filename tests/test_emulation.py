@@ -1,0 +1,81 @@
+"""Emulators: known functions, errors that can be believed, and gradients worth their time."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from eagleray.errors import InputError
+from eagleray.networks.emulators import Emulator, EmulatorSettings
+from eagleray.pipeline.emulation import emulate
+from eagleray.priors import Prior
+from eagleray.training.loop import TrainingSettings
+
+PRIOR = Prior({"norm": "loguniform(0.1, 10)", "bend": "loguniform(0.1, 5)", "slope": "uniform(1, 3)"})
+FREQ = np.geomspace(0.05, 10.0, 40)
+SMALL = EmulatorSettings(n_components=8, width=32, n_blocks=2, n_members=2)
+SHORT = TrainingSettings(max_epochs=60, patience=60, learning_rate=5e-3, weight_decay=0.0, batch_size=64)
+
+
+def log_spectrum(theta):
+    return jnp.log(theta["norm"]) - jnp.log1p((FREQ / theta["bend"]) ** theta["slope"])
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    return emulate(jax.random.key(0), PRIOR, log_spectrum, n=1500, settings=SMALL, training=SHORT)
+
+
+def draws(n, seed=5):
+    keys = jax.random.split(jax.random.key(seed), n)
+    return jax.jit(jax.vmap(PRIOR.sample))(keys)
+
+
+def test_emulator_is_close_where_the_prior_is_and_knows_how_close(emulated):
+    """ln spectra vary by 2.5 over the prior; the twin, an emulator of a tenth of the epochs, is far worse."""
+    theta = draws(500)
+    truth = np.asarray(jax.jit(jax.vmap(log_spectrum))(theta))
+    said = np.asarray(jax.jit(jax.vmap(emulated))(theta))
+    error = np.sqrt(((said - truth) ** 2).mean(axis=0))
+    assert truth.std() > 1.5
+    assert error.max() < 0.1
+    np.testing.assert_allclose(emulated.error, error, rtol=0.5, atol=0.005)
+
+
+def test_members_disagree_more_outside_the_prior(emulated):
+    inside, outside = (
+        float(emulated.with_error({"norm": jnp.float32(1), "bend": jnp.float32(b), "slope": jnp.float32(2)})[1].mean())
+        for b in (0.7, 4.9999)
+    )
+    assert outside > 2 * inside
+
+
+@pytest.mark.slow
+def test_gradients_help_where_evaluations_are_few():
+    """With 60 spectra, learning their slopes too at least halves the error."""
+    errors = []
+    theta = draws(500)
+    truth = np.asarray(jax.jit(jax.vmap(log_spectrum))(theta))
+    training = dataclasses.replace(SHORT, max_epochs=800, patience=800, learning_rate=3e-3, batch_size=32)
+    for gradients in (False, True):
+        found = emulate(
+            jax.random.key(1), PRIOR, log_spectrum, n=60, gradients=gradients, settings=SMALL, training=training
+        )
+        said = np.asarray(jax.jit(jax.vmap(found))(theta))
+        errors.append(np.sqrt(((said - truth) ** 2).mean()))
+    assert errors[1] < 0.5 * errors[0]
+
+
+def test_principal_components_of_few_rows():
+    network = Emulator(2, 5, EmulatorSettings(n_components=4, width=8, n_blocks=1, n_members=2), rngs=nnx.Rngs(0))
+    outputs = np.arange(10.0).reshape(2, 5)
+    network.learn_scales(np.zeros((2, 2)), outputs)
+    np.testing.assert_allclose(network.output_scale(), outputs.std(axis=0), rtol=1e-5)
+
+
+def test_functions_that_are_not_finite_are_refused():
+    with pytest.raises(InputError, match="must be finite over the prior, got .* of 64 draws"):
+        emulate(jax.random.key(0), PRIOR, lambda theta: jnp.log(theta["norm"] - 1.0)[None], n=64, settings=SMALL)
