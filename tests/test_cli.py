@@ -180,10 +180,14 @@ def test_train_simulate_and_amortised_infer(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_train_from_a_settings_file_goes_on_after_an_interruption(tmp_path, monkeypatch):
-    """Stopped by its own time limit after the first epochs; with more time the network is that of one run."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "a.txt").write_text(ROWS)
+def test_train_from_a_settings_file(tmp_path, monkeypatch, capsys):
+    """Paths are relative to the file; the state of the training is gone when it is done."""
+    rng = np.random.default_rng(0)
+    write(tmp_path, "a.txt", "\n".join(f"{10 * i} {c}" for i, c in enumerate(rng.poisson(50, 64))))
+
+    def call(*arguments):
+        return in_process(*arguments, cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+
     (tmp_path / "runs").mkdir()
     lines = ['observation = "../a.txt"', 'out = "net"', "n_simulations = 300", "n_calibration = 50"]
     (tmp_path / "runs" / "run.toml").write_text("\n".join([*lines, "[training]", "max_epochs = 4", ""]))
