@@ -112,7 +112,7 @@ METHODS = {
     "nre c": {"method": "nre", "ratio": {"kind": "c"}},
     "nre balanced": {"method": "nre", "ratio": {"kind": "a", "balance": 10.0}},
 }
-QUICK = ("npe mixture", "nle", "nre c")
+QUICK = ("npe mixture",)
 CHOSEN = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in METHODS]
 
 

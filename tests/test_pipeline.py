@@ -203,6 +203,7 @@ def test_default_cache(monkeypatch, tmp_path):
     assert default_cache() == tmp_path / "eagleray"
 
 
+@pytest.mark.slow
 def test_learning_from_a_store_and_from_fresh_simulations(tmp_path):
     """Both end in a posterior like that of data in memory: mean and sd of a linear Gaussian one to 0.3 sd."""
     from eagleray.interop.banks import open_bank, save_bank
@@ -219,7 +220,8 @@ def test_learning_from_a_store_and_from_fresh_simulations(tmp_path):
         position = jax.random.normal(key_theta, (1,))
         return position, (position + 0.5 * jax.random.normal(key_x, (1,)))[None], jnp.ones(1, bool)
 
-    bank = Bank(*map_draws(draw, jax.random.key(0), 9000))
+    theta, x, valid = map_draws(draw, jax.random.key(0), 9000)
+    bank = Bank(theta=theta, x=x, valid=valid)
     save_bank(bank, tmp_path / "bank.zarr", signature={})
     config = make_config(
         {
