@@ -74,7 +74,7 @@ def main() -> None:
     finally:
         sys.unraisablehook = unraisable
     if status == _INTERRUPTED:
-        _messages.print("eagleray: interrupted; nothing was written", style="red")
+        _messages.print("eagleray: interrupted; no result was written", style="red")
     sys.exit(status or 0)
 
 
@@ -216,13 +216,18 @@ def train(
     settings = _training_config(
         observation if is_settings else config, problem, prior, setting, simulations, seed, None
     )
-    beside = observation.parent
+    file = observation if is_settings else config
+    if file is not None:
+        out = out or (None if settings.out is None else file.parent / settings.out)
+        bank = bank or (None if settings.bank is None else file.parent / settings.bank)
     if is_settings:
         if settings.observation is None:
-            raise InputError(f'{observation} must name an observation, as observation = "lc.txt"; it names none')
-        observation = beside / settings.observation
-        out = out or (None if settings.out is None else beside / settings.out)
-        bank = bank or (None if settings.bank is None else beside / settings.bank)
+            raise InputError(f'{file} must name an observation, as observation = "lc.txt"; it names none')
+        observation = observation.parent / settings.observation
+    if bank is not None and settings.simulations == "fresh":
+        raise InputError(f"simulations must be kept to train on a bank, got fresh and {bank}; leave one of them out")
+    if bank is None and on_disk:
+        raise InputError("--on-disk needs a bank to read, got none; give --bank")
     if out is None:
         raise InputError("the folder for the network must be given: --out FOLDER, or out in the TOML file")
     check_target(out, overwrite=overwrite)
@@ -239,7 +244,9 @@ def train(
         posterior = amortised.train(task, config=settings, bank=simulated, folder=state, watch=watch)
     save_posterior(posterior, out, overwrite=overwrite)
     shutil.move(state / "metrics.csv", out / "metrics.csv")
-    shutil.rmtree(state)
+    shutil.rmtree(state / "checkpoint")
+    with contextlib.suppress(OSError):  # there is something of somebody else's in it
+        state.rmdir()
     _messages.print(f"Network: {out}")
 
 

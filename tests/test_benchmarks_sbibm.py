@@ -61,7 +61,12 @@ def simulated(name, theta, n, seed=0):
     return compiled(name)[0](jax.random.split(jax.random.key(seed), n), theta)
 
 
-@pytest.mark.parametrize("name", TASKS)
+def some(*quick):
+    """All tasks; those that are not named are slow."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in TASKS]
+
+
+@pytest.mark.parametrize("name", some("two_moons", "slcp_distractors"))
 def test_contract(name, strict):
     task = task_of(name)
 
@@ -82,7 +87,7 @@ def test_contract(name, strict):
     assert task.observations == ()
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", some("slcp"))
 def test_simulators_follow_their_likelihoods(name):
     """E[p(x | b) / p(x | a)] over x from a is 1, false alarm 6e-7; over x from b, the twin, it is more."""
     task = task_of(name)
@@ -176,6 +181,7 @@ def lotka_volterra_slope(_, y, alpha, beta, gamma, delta):
     return [alpha - beta * np.exp(y[1]), delta * np.exp(y[0]) - gamma]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "solve", "slope", "start", "interval"),
     [

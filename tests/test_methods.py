@@ -263,7 +263,7 @@ def test_defensive_share_of_the_prior_bounds_the_weights(amortised):
 
 def test_likelihoods_that_cannot_be_are_refused(amortised):
     nan = ReweightedPosterior(amortised, lambda theta, x: jnp.nan * theta["a"])
-    with pytest.raises(ValueError, match="must be a number, got NaN for 1000 of 1000 draws"):
+    with pytest.raises(ValueError, match="must be a number below infinity, got NaN or inf for 1000 of 1000"):
         nan.reweight(jax.random.key(0), X_LINEAR, n_at_once=1000, max_draws=1000)
     nowhere = ReweightedPosterior(amortised, lambda theta, x: -jnp.inf + 0.0 * theta["a"])
     with pytest.raises(ValueError, match="must be finite somewhere"):

@@ -1,6 +1,7 @@
 """Importance reweighting: draws of a trained posterior, made right by a likelihood, exact or learnt."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from eagleray.records import AnyArray, Key, Theta
 # Above this, the mean of the weights is governed by draws that did not come (Vehtari et al. 2024, section 3.2.4).
 _MAX_PARETO_K = 0.7
 _DRAWS_AT_ONCE = 1024
+# Weights below exp(-300) of the greatest count for nothing, and upset the fit of a tail; it needs so many others.
+_NEGLIGIBLE, _FEWEST_SMOOTHED = 300.0, 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,9 +151,14 @@ class ReweightedPosterior:
     def sample(
         self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, **options: Any
     ) -> dict[str, NDArray[np.floating]]:
-        """Draw from the reweighted posterior, from twice as many effective draws; options as in `reweight`."""
+        """Draw from the reweighted posterior, from twice as many effective draws; options as in `reweight`.
+
+        Its doubts are raised as Python warnings; `reweight` returns them.
+        """
         key_weigh, key_resample = jax.random.split(key)
         weighted = self.reweight(key_weigh, x_obs, n_effective=2 * n, **options)
+        for warning in weighted.warnings:
+            warnings.warn(warning, stacklevel=2)
         return weighted.resample(int(jax.random.randint(key_resample, (), 0, 2**31 - 1)), n)
 
 
@@ -165,36 +173,46 @@ def _effective(log_weights: NDArray[np.floating]) -> float:
 
 def _weighted(draws: dict[str, NDArray[np.floating]], log_weights: NDArray[np.floating], wanted: int) -> Reweighted:
     """Normalise and smooth the weights, and say what is to be doubted."""
-    from arviz_stats.base import array_stats
-
-    if np.isnan(log_weights).any():
-        n_nan = np.isnan(log_weights).sum()
-        raise InputError(f"the log-likelihood must be a number, got NaN for {n_nan} of {len(log_weights)} draws")
-    if not np.isfinite(log_weights.max()):
-        raise InputError(f"the log-likelihood must be finite somewhere, got -inf at all {len(log_weights)} draws")
     n = len(log_weights)
+    if (n_bad := (np.isnan(log_weights) | (log_weights == np.inf)).sum()) > 0:
+        raise InputError(f"the log-likelihood must be a number below infinity, got NaN or inf for {n_bad} of {n} draws")
+    if not np.isfinite(log_weights.max()):
+        raise InputError(f"the log-likelihood must be finite somewhere, got -inf at all {n} draws")
     relative = np.exp(log_weights - log_weights.max())
     mean = relative.mean()
-    smooth, k = array_stats.psislw(-log_weights)  # takes what LOO has: ln of inverse weights
-    weights = np.exp(smooth - smooth.max())
-    weights /= weights.sum()
-    effective = float(1.0 / (weights**2).sum())
-    warnings = []
-    if effective < wanted:
-        warnings.append(
-            f"{effective:.0f} effective draws of {n}, {wanted} were wanted: the proposal is far from the posterior"
-        )
+    weights, k = _smoothed(log_weights)
+    effective = _effective(log_weights)
+    doubts = []
+    if not effective >= wanted:
+        doubts.append(f"{effective:.0f} effective draws of {n}, {wanted} were wanted: the proposal is far off")
     if not k <= _MAX_PARETO_K:
-        warnings.append(
-            f"the weights have a heavy tail (Pareto k {float(k):.2f}, above {_MAX_PARETO_K}): do not rely on them"
-        )
+        doubts.append(f"the weights have a heavy tail (Pareto k {k:.2f}, above {_MAX_PARETO_K}): do not rely on them")
     return Reweighted(
         draws=draws,
         weights=weights,
         effective=effective,
         efficiency=effective / n,
-        pareto_k=float(k),
+        pareto_k=k,
         log_evidence=float(np.log(mean) + log_weights.max()),
         log_evidence_error=float(relative.std() / (mean * np.sqrt(n))),
-        warnings=tuple(warnings),
+        warnings=tuple(doubts),
     )
+
+
+def _smoothed(log_weights: NDArray[np.floating]) -> tuple[NDArray[np.floating], float]:
+    """Weights whose upper tail is smoothed, and the tail's Pareto k; inf and raw weights where too few tell it."""
+    from arviz_stats.base import array_stats
+
+    counts = log_weights > log_weights.max() - _NEGLIGIBLE
+    smooth, k = log_weights[counts], np.inf
+    if np.ptp(smooth) == 0:
+        k = -np.inf
+    elif len(smooth) >= _FEWEST_SMOOTHED:
+        with np.errstate(all="ignore"):
+            # What it takes is what leave-one-out has: ln of inverse weights.
+            found, found_k = array_stats.psislw(-smooth)
+        if np.isfinite(found).all() and np.isfinite(found_k):
+            smooth, k = found, float(found_k)
+    weights = np.zeros(len(log_weights))
+    weights[counts] = np.exp(smooth - smooth.max())
+    return weights / weights.sum(), k

@@ -54,6 +54,7 @@ class Emulator(nnx.Module):
         self.n_components = min(settings.n_components, n_outputs)
         self.input_scale = Standardise(n_inputs)
         self.centre = Constant(jnp.zeros(n_outputs))
+        self.spread = Constant(jnp.ones(n_outputs))
         self.components = Constant(jnp.eye(self.n_components, n_outputs))
 
         @nnx.split_rngs(splits=settings.n_members)
@@ -64,15 +65,18 @@ class Emulator(nnx.Module):
         self.members = make_members(rngs)
 
     def learn_scales(self, inputs: Float[AnyArray, "n n_inputs"], outputs: Float[AnyArray, "n n_outputs"]) -> None:
-        """Take scales and principal components from training data; each component has unit variance in them."""
+        """Take scales and the principal components of scaled outputs from training data, of unit variance in them."""
         self.input_scale.learn(jnp.asarray(inputs))
         outputs = np.asarray(outputs, np.float64)
         centre = outputs.mean(axis=0)
-        _, spreads, directions = np.linalg.svd(outputs - centre, full_matrices=False)
-        components = spreads[:, None] / np.sqrt(len(outputs)) * directions
+        spread = outputs.std(axis=0)
+        spread = np.where(spread > 1e-6 * np.abs(outputs).max(axis=0), spread, 1.0)
+        _, lengths, directions = np.linalg.svd((outputs - centre) / spread, full_matrices=False)
+        components = lengths[:, None] / np.sqrt(len(outputs)) * directions
         kept = np.zeros(self.components.shape)  # fewer rows than components: the rest stay zero
         kept[: len(components)] = components[: self.n_components]
         self.centre.set_value(jnp.asarray(centre, jnp.float32))
+        self.spread.set_value(jnp.asarray(spread, jnp.float32))
         self.components.set_value(jnp.asarray(kept, jnp.float32))
 
     def each(self, inputs: Float[Array, " n_inputs"]) -> Float[Array, "n_members n_outputs"]:
@@ -80,7 +84,7 @@ class Emulator(nnx.Module):
         graphdef, weights = nnx.split(self.members)
         scaled = self.input_scale(inputs)
         coefficients = jax.vmap(lambda member: nnx.merge(graphdef, member)(scaled))(weights)
-        return self.centre[...] + coefficients @ self.components[...]
+        return self.centre[...] + self.spread[...] * (coefficients @ self.components[...])
 
     def __call__(self, inputs: Float[Array, " n_inputs"]) -> Float[Array, " n_outputs"]:
         """The mean of the members."""
@@ -90,7 +94,3 @@ class Emulator(nnx.Module):
         """The mean of the members, and their standard deviation: how far they are from agreeing, not from the truth."""
         said = self.each(inputs)
         return said.mean(axis=0), said.std(axis=0)
-
-    def output_scale(self) -> Float[Array, " n_outputs"]:
-        """Standard deviation of each output over the training data, as far as the components hold it."""
-        return jnp.sqrt((self.components[...] ** 2).sum(axis=0))

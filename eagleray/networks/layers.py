@@ -30,7 +30,7 @@ class Standardise(nnx.Module):
         """Take mean and standard deviation from samples; an entry that never varies keeps scale one."""
         mean = np.asarray(samples, np.float64).mean(axis=0)
         scale = np.asarray(samples, np.float64).std(axis=0)
-        constant = scale <= 1e-6 * np.maximum(np.abs(mean), 1.0)
+        constant = scale <= 1e-6 * np.abs(np.asarray(samples, np.float64)).max(axis=0)
         self.mean.set_value(jnp.asarray(mean, self.mean.get_value().dtype))
         self.scale.set_value(jnp.asarray(np.where(constant, 1.0, scale), self.scale.get_value().dtype))
 

@@ -82,7 +82,7 @@ def _part(name: str, kinds: Mapping[str, type], default: str, given: Any) -> Any
     if not isinstance(options, Mapping):
         return options  # made already
     kind = options.get("kind", default)
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise InputError(f"network.{name}.kind must be one of {', '.join(kinds)}, got {kind!r}")
     return validated(kinds[kind], options, f"network.{name}")
 

@@ -72,16 +72,16 @@ class Warp(nnx.Module):
 
     def log_det(self, x: Float[Array, " n"]) -> Float[Array, ""]:
         """Ln |dy/dx|."""
-        bent = -0.5 * jnp.log((x - self.centre[...]) ** 2 + self.width[...] ** 2)
+        bent = -jnp.log(jnp.hypot(x - self.centre[...], self.width[...]))
         return (jnp.where(self.bent[...], bent, 0.0) - jnp.log(self.scale[...])).sum()
 
 
 def _learn_entry(x: NDArray[np.floating], *, bend: bool) -> tuple[float, ...]:
     """bent, centre, width, mean, scale of one entry."""
-    if x.size == 0 or x.std() <= 1e-6 * max(abs(x.mean()), 1.0):
+    if x.size == 0 or x.std() <= 1e-6 * np.abs(x).max():
         return 0.0, 0.0, 1.0, float(x.mean()) if x.size else 0.0, 1.0
     some = x[:: max(1, len(x) // _N_SAMPLES)]
-    centre, width = _best_asinh(some) if bend else (0.0, np.inf)
+    centre, width = _best_asinh(some) if bend and some.std() > 0 else (0.0, np.inf)
     if not np.isfinite(width):
         return 0.0, 0.0, 1.0, float(x.mean()), float(x.std())
     g = np.arcsinh((x - centre) / width)

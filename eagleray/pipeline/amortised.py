@@ -27,6 +27,8 @@ from eagleray.training.data import Reader, Simulated
 
 # Posterior draws behind each calibration rank.
 _N_RANK_DRAWS = 200
+# Fraction of simulations without a summary above which a likelihood that ignores them is wrong.
+_MOST_INVALID = 0.01
 # Simulated summaries behind the typicality of an observed one.
 _N_REFERENCE = 6000
 # How far errors and the like may be from those a network was trained with [relative].
@@ -84,6 +86,11 @@ def train(
     # What is not in memory is judged by a part, simulated alike.
     known = bank if isinstance(bank, Bank) else simulate(problem, n=_N_REFERENCE, seed=config.seed, watch=watch)
     known, invalid_fraction = _usable(known)
+    if config.method != "npe" and invalid_fraction > _MOST_INVALID:
+        raise InputError(
+            f"{config.method} needs simulations that nearly all have a summary, got {invalid_fraction:.1%} without; "
+            "use npe, or narrow the prior"
+        )
     if bank is None:
         source = Simulated(draw=lambda key: _row(problem.draw_pair(key)), steps_per_epoch=config.steps_per_epoch)
         n_simulations = config.training.max_epochs * config.steps_per_epoch * config.training.batch_size

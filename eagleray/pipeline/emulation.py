@@ -67,14 +67,14 @@ def emulate(
         prior: Named priors: where the function is to be learnt.
         function: Parameters -> (n_outputs,), pure JAX.
         n: Evaluations, validation included.
-        gradients: Whether to learn from d function / d parameters too, by forward differentiation: worth its time where
+        gradients: Whether to learn from d function / d position too, by forward differentiation: worth its time where
             evaluations are few.
         settings: Size of the network.
         training: How it is trained.
         report: Called after each epoch.
 
     Raises:
-        InputError: If the function is not finite somewhere.
+        InputError: If the function is not finite somewhere, or returns no vector.
     """
     settings = settings or EmulatorSettings()
     key_draw, key_split, key_weights, key_fit = jax.random.split(key, 4)
@@ -89,6 +89,8 @@ def emulate(
     found = map_draws(evaluate, key_draw, n, inputs=positions)
     if not (finite := finite_draws(found)).all():
         raise InputError(f"the function must be finite over the prior, got {(~finite).sum()} of {n} draws that are not")
+    if found[0].ndim != 2:
+        raise InputError(f"the function must return a vector, got the shape {found[0].shape[1:]}; stack its numbers")
     data = (positions, *(leaf.astype(np.float32) for leaf in found))
     kept, held = split_validation(data, key_split, training.validation_fraction)
     network = Emulator(positions.shape[1], found[0].shape[1], settings, rngs=nnx.Rngs(key_weights))

@@ -15,6 +15,7 @@ from eagleray.errors import InputError
 from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.storage import Trained
 from eagleray.inference.surrogates import SurrogatePosterior
+from eagleray.networks.densities.coupling import CouplingSettings
 from eagleray.networks.densities.mixed import MixedSettings
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
 from eagleray.networks.settings import NetworkSettings
@@ -33,8 +34,6 @@ from eagleray.training.losses import (
 
 # Fresh simulations from which scales are learnt and weights are chosen, where there is no data set.
 _N_FRESH = 4096
-# Whole numbers of fewer values than this are taken for categories, when their likelihood is learnt.
-_MOST_CATEGORIES = 10
 
 Simulations = Bank | Reader | Simulated
 """In memory; in a store, read piece by piece; or made when needed: triples theta, x, valid as a `Bank` has them."""
@@ -59,7 +58,8 @@ def learn(
         key: Typed PRNG key; consumed.
         prior: Named priors. The parameters were drawn from them, or for npe from a part of their support that holds the
             posterior; for nle and nre they may come from anywhere.
-        simulations: What to train on; those that are not valid do no harm.
+        simulations: What to train on. Those that are not valid do no harm to npe; nle and nre take x as if nothing had
+            been left out, and p(valid | theta) is missing in what they learn.
         config: Method, network and training.
         n_parts: Parts of x, of equal size and one after the other, that are independent given theta; for nle.
         anywhere: Whether the parameters came from elsewhere than the prior; npe is then trained by atoms.
@@ -83,9 +83,12 @@ def learn(
         some = (some[0], _in_parts(some[1], n_parts, config.method), some[2])
     settings = config.network if start is None else start.settings
     if config.method == "nle" and start is None:
-        settings = _for_discrete(settings, some)
+        settings = _for_yes_or_no(settings, _all_known(simulations, some))
     if start is None:
-        network = _new_network(config.method, settings, some, nnx.Rngs(key_weights))
+        try:
+            network = _new_network(config.method, settings, some, nnx.Rngs(key_weights))
+        except ValueError as error:  # settings that do not suit the data
+            raise InputError(f"network: {error}") from error
     else:
         network = start.network
     options: dict[str, Any] = {}
@@ -136,6 +139,14 @@ def _shared_out(key: Key, simulations: Simulations, fraction: float) -> tuple[An
     return source, validation, read_chunks(simulations, source.chunks[:1])
 
 
+def _all_known(simulations: Simulations, some: Any) -> Any:
+    """All rows that are in memory."""
+    if not isinstance(simulations, Bank):
+        return some
+    x = np.asarray(simulations.x).reshape(*np.shape(simulations.x)[:2], *some[1].shape[2:])  # in parts, if those are
+    return simulations.theta, x, np.asarray(simulations.valid)
+
+
 def _in_parts(x: NDArray[Any], n_parts: int, method: str) -> NDArray[Any]:
     """Data as (n, n_views, n_parts, n_part)."""
     if method != "nle":
@@ -152,17 +163,15 @@ def _whole(some: Any) -> NDArray[Any]:
     return np.where((seen == np.round(seen)).all(axis=0), seen, np.nan)
 
 
-def _for_discrete(settings: NetworkSettings, some: Any) -> NetworkSettings:
-    """The same settings, but for data with entries of few values, which have no density: they get probabilities."""
+def _for_yes_or_no(settings: NetworkSettings, some: Any) -> NetworkSettings:
+    """The same settings, but for data with entries of zeros and ones, which have no density: they get probabilities."""
     whole = _whole(some)
-    few = np.isfinite(whole).all(axis=0) & (whole.min(axis=0) >= 0) & (whole.max(axis=0) < _MOST_CATEGORIES)
-    few &= whole.max(axis=0) > 0
-    if settings.density.kind == "mixed" or not few.any():
+    binary = ((whole == 0) | (whole == 1)).all(axis=0) & (np.ptp(whole, axis=0) > 0)
+    if settings.density.kind == "mixed" or not binary.any():
         return settings
-    categories = tuple(
-        int(n) + 1 if is_few else 0 for n, is_few in zip(np.nan_to_num(whole.max(axis=0)), few, strict=True)
-    )
-    return dataclasses.replace(settings, density=MixedSettings(categories=categories))
+    continuous = settings.density if isinstance(settings.density, CouplingSettings) else CouplingSettings()
+    density = MixedSettings(categories=tuple(np.where(binary, 2, 0).tolist()), continuous=continuous)
+    return dataclasses.replace(settings, density=density)
 
 
 def _new_network(

@@ -22,8 +22,10 @@ from eagleray.simulators.batch import map_draws
 PairAt = Callable[[Key, Float[Array, " n_theta"]], Bank]
 """Simulations at one position of the prior's unconstrained space, as a bank of one: `Problem.pair_at`."""
 
-# Posterior draws from which the region of a truncated prior is found, and prior draws that are tried for it.
-_N_REGION, _N_CANDIDATES = 40_000, 100_000
+# Draws of posterior and prior that are tried at once for a truncated prior, and how often at most.
+_N_REGION, _MOST_STEPS = 40_000, 10
+# Chains of a learnt likelihood.
+_N_CHAINS = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ class Rounds:
         posterior: Of the last round; right for the one observation alone.
         bank: The simulations of all rounds.
         n_each: Number of simulations of each round.
-        kept: Fraction of the prior, by its own measure, that each round's simulations came from; 1 for the first.
+        kept: Fraction of the prior, by its own measure, that each round's simulations came from; 1 for the first, NaN
+            for draws from a posterior.
     """
 
     posterior: Trained
@@ -126,9 +129,11 @@ def prior_positions(key: Key, prior: Prior, n: int) -> NDArray[np.floating]:
 
 def posterior_positions(key: Key, posterior: Trained, x_obs: AnyArray, n: int) -> NDArray[np.floating]:
     """Draws from a posterior in the unconstrained space, (n, n_theta)."""
-    draws = posterior.sample(key, x_obs, n)
-    prior = posterior.prior
-    return np.asarray(jax.jit(jax.vmap(prior.unconstrain))({name: draws[name] for name in prior.names}))
+    if isinstance(posterior, SurrogatePosterior):
+        chains = posterior.sample_chains(key, x_obs, n_chains=_N_CHAINS, n_draws=-(-n // _N_CHAINS))
+        return np.swapaxes(chains.positions, 0, 1).reshape(-1, chains.positions.shape[-1])[:n]
+    draw = jax.jit(posterior.draw_positions, static_argnums=3)
+    return np.asarray(draw(posterior.state, key, jnp.asarray(x_obs), n))
 
 
 def truncated_positions(
@@ -136,8 +141,9 @@ def truncated_positions(
 ) -> tuple[NDArray[np.floating], float]:
     """Draws from the prior inside the region that holds a posterior, and the fraction of the prior inside it.
 
-    Candidates are drawn from the prior; where too few of them fall into the region, from the posterior, and picked by
-    prior-to-posterior ratio, which the region's edge bounds.
+    By rejection: draws of the prior that fall into the region, and draws of the posterior inside it, each kept with the
+    probability edge / (posterior / prior), which the edge of the region bounds by one. Where a great many of both are
+    too few, the rest are picked among the posterior's, again and again, by the same probability.
 
     Args:
         key: Typed PRNG key; consumed.
@@ -150,25 +156,34 @@ def truncated_positions(
         (n, n_theta) positions in the unconstrained space, and the fraction.
 
     References:
-        Deistler, Goncalves & Macke (2022), NeurIPS 35, section 3.2 and appendix A.3 (sampling importance resampling).
+        Deistler, Goncalves & Macke (2022), NeurIPS 35, section 3.2 and appendix A.3.
     """
-    key_region, key_prior, key_pick = jax.random.split(key, 3)
-    gain = jax.jit(lambda positions: jax.lax.map(lambda p: _log_gain(posterior, p, x), positions, batch_size=1024))
     x = jnp.asarray(x_obs)
-    inside_draws = posterior_positions(key_region, posterior, x_obs, _N_REGION)
-    gains = np.asarray(gain(inside_draws), np.float64)
-    edge = np.quantile(gains, left_out)
-    candidates = prior_positions(key_prior, posterior.prior, _N_CANDIDATES)
-    inside = np.asarray(gain(candidates)) >= edge
-    fraction = float(inside.mean())
-    if inside.sum() >= n:
-        return candidates[inside][:n], fraction
-    # Draws of the posterior inside the region, each as often as the prior has it there.
-    kept = gains >= edge
-    weights = np.exp(edge - gains[kept])
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_pick)).ravel().tolist())
-    rows = rng.choice(kept.sum(), size=n, replace=False, p=weights / weights.sum())
-    return inside_draws[kept][rows], fraction
+    gain = jax.jit(lambda positions: jax.lax.map(lambda p: _log_gain(posterior, p, x), positions, batch_size=1024))
+    key_region, key_prior, key_accept = jax.random.split(key, 3)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_accept)).ravel().tolist())
+    edge, kept, pool, n_inside, n_tried = np.nan, [], [], 0, 0
+    for step in range(_MOST_STEPS):
+        draws = posterior_positions(jax.random.fold_in(key_region, step), posterior, x_obs, _N_REGION)
+        gains = np.asarray(gain(draws), np.float64)
+        if step == 0:
+            edge = float(np.quantile(gains, left_out))
+        inside = gains >= edge
+        chances = np.exp(edge - gains[inside])
+        pool.append((draws[inside], chances))
+        kept.append(draws[inside][rng.random(len(chances)) < chances])
+        candidates = prior_positions(jax.random.fold_in(key_prior, step), posterior.prior, _N_REGION)
+        accepted = candidates[np.asarray(gain(candidates)) >= edge]
+        kept.append(accepted)
+        n_inside, n_tried = n_inside + len(accepted), n_tried + len(candidates)
+        if sum(map(len, kept)) >= n:
+            break
+    found = np.concatenate(kept)
+    if len(found) < n:
+        positions, chances = (np.concatenate(parts) for parts in zip(*pool, strict=True))
+        rows = rng.choice(len(positions), size=n - len(found), p=chances / chances.sum())
+        found = np.concatenate([found, positions[rows]])
+    return rng.permutation(found)[:n], n_inside / n_tried
 
 
 def _log_gain(posterior: Trained, position: Array, x: Array) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
+from eagleray.errors import InputError
 from eagleray.networks.emulators import Emulator
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
 from eagleray.records import Key
@@ -298,7 +299,7 @@ def emulation_loss(
     """
     del key
     inputs, outputs, *gradients = batch
-    scale = jnp.maximum(network.output_scale(), 1e-6 * network.output_scale().max())
+    scale = network.spread[...]
     error = ((jax.vmap(network.each)(inputs) - outputs[:, None]) / scale) ** 2
     if not gradients:
         return error.mean()
@@ -326,10 +327,13 @@ def contrasts(key: Key, n: int, n_contrasts: int) -> Array:
     """(n, n_contrasts) rows other than each row itself; those of one row differ.
 
     Raises:
-        ValueError: If a batch has no rows enough.
+        InputError: If a batch has no rows enough.
     """
     if n_contrasts >= n:
-        raise ValueError(f"a batch must have more than n_contrasts = {n_contrasts} rows, got {n}")
+        raise InputError(
+            f"a batch must have more rows than the {n_contrasts} contrasts, in training and validation, got {n}; "
+            "simulate more, or ask for fewer contrasts"
+        )
     steps = 1 + jax.random.permutation(key, n - 1)[:n_contrasts]
     return (jnp.arange(n)[:, None] + steps) % n
 

@@ -19,7 +19,8 @@ from eagleray.diagnostics.typicality import reference_summaries
 from eagleray.errors import InputError
 from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.storage import load_posterior, save_posterior
-from eagleray.networks.estimators import DensityEstimator
+from eagleray.inference.surrogates import SurrogatePosterior
+from eagleray.networks.estimators import DensityEstimator, RatioEstimator
 from eagleray.networks.settings import network_settings
 from eagleray.priors import Prior
 from eagleray.records import TrainingHistory
@@ -141,6 +142,27 @@ def test_disk_round_trip(posterior, saved):
     np.testing.assert_array_equal(ours[1], theirs[1])
     np.testing.assert_array_equal(ours[0]["alpha"], theirs[0]["alpha"])
     np.testing.assert_array_equal(posterior.log_prob(THETA, X), loaded.log_prob(THETA, X))
+
+
+@pytest.mark.parametrize("kind", ["likelihood", "ratio"])
+def test_learnt_likelihoods_and_ratios_go_to_disk_and_back(posterior, tmp_path, kind):
+    make, sizes = {"likelihood": (DensityEstimator, (1, 2)), "ratio": (RatioEstimator, (2, 3))}[kind]
+    surrogate = SurrogatePosterior(
+        prior=posterior.prior,
+        network=make(*sizes, SMALL, rngs=nnx.Rngs(3)),
+        settings=SMALL,
+        history=posterior.history,
+        n_parts=3 if kind == "likelihood" else 1,
+        calibration=posterior.calibration,
+        reference=posterior.reference,
+    )
+    assert surrogate.kind == kind
+    save_posterior(surrogate, tmp_path / "network")
+    loaded = load_posterior(tmp_path / "network")
+    assert (loaded.kind, loaded.n_parts) == (kind, surrogate.n_parts)
+    for found in (surrogate, loaded):
+        assert np.isfinite(float(found.log_likelihood(THETA, X)))
+    np.testing.assert_array_equal(loaded.log_likelihood(THETA, X), surrogate.log_likelihood(THETA, X))
 
 
 def test_another_process_loads_it_without_simulators_or_stingray(posterior, saved):
