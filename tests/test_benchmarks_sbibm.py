@@ -66,7 +66,7 @@ def some(*quick):
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in TASKS]
 
 
-@pytest.mark.parametrize("name", some("two_moons", "slcp_distractors"))
+@pytest.mark.parametrize("name", some("two_moons"))
 def test_contract(name, strict):
     task = task_of(name)
 
@@ -138,6 +138,7 @@ def test_slcp_points_have_their_covariance():
     np.testing.assert_allclose(np.cov(points.T), expected, rtol=0.06)
 
 
+@pytest.mark.slow
 def test_distractors_know_nothing_of_the_parameters():
     names = task_of("slcp").prior.names
     first, second = ({name: jnp.asarray(value) for name in names} for value in (1.0, -2.0))

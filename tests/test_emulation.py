@@ -34,6 +34,7 @@ def draws(n, seed=5):
     return jax.jit(jax.vmap(PRIOR.sample))(keys)
 
 
+@pytest.mark.slow
 def test_emulator_is_close_where_the_prior_is_and_knows_how_close(emulated):
     """ln spectra vary by 2.5 over the prior; the twin compares with the spectra of other parameters."""
     theta = draws(500)
@@ -46,6 +47,7 @@ def test_emulator_is_close_where_the_prior_is_and_knows_how_close(emulated):
     np.testing.assert_allclose(emulated.error, error, rtol=0.5, atol=0.005)
 
 
+@pytest.mark.slow
 def test_members_disagree_more_outside_the_prior(emulated):
     inside, outside = (
         float(emulated.with_error({"norm": jnp.float32(1), "bend": jnp.float32(b), "slope": jnp.float32(2)})[1].mean())

@@ -15,7 +15,7 @@ import pytest
 from eagleray.config import make_config
 from eagleray.inference.reweighting import ReweightedPosterior
 from eagleray.pipeline.learning import learn
-from eagleray.pipeline.rounds import rounds, shares
+from eagleray.pipeline.rounds import rounds, shares, truncated_positions
 from eagleray.priors import Prior
 from eagleray.records import Bank
 from eagleray.simulators.batch import map_draws
@@ -193,6 +193,7 @@ def test_snpe_without_its_correction_finds_another_posterior():
     assert agrees(linear_draws(corrected), mean, sd)
 
 
+@pytest.mark.slow
 def test_independent_parts_share_one_small_density():
     """Four repeats of a one-dimensional mean: the posterior is as narrow as their number says."""
     prior = Prior({"mean": "normal(0, 1)"})
@@ -259,6 +260,48 @@ def test_defensive_share_of_the_prior_bounds_the_weights(amortised):
     best = float(jax.jit(jax.vmap(linear_log_likelihood, in_axes=(0, None)))(theta, X_LINEAR).max())
     limit = np.exp(best - found.log_evidence) / 0.5
     assert found.weights.max() * len(found.weights) < 1.1 * limit
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 1000.0])
+def test_weights_are_numbers_whatever_their_spread(amortised, spread):
+    """Equal weights are perfect; those of which one is all are said to be useless, not smoothed to NaN."""
+    noise = np.random.default_rng(0).normal(size=10_000)
+
+    def log_likelihood(theta, x):  # makes the weights what they are to be, but for the proposal's own
+        rows = jnp.asarray(noise, jnp.float32)
+        place = jnp.abs(jnp.sin(1e4 * theta["a"]) * 10_000).astype(int) % 10_000
+        log_q = amortised.position_density(amortised.state, LINEAR.unconstrain(theta), x)
+        return spread * rows[place] + log_q - LINEAR.log_prob_position(LINEAR.unconstrain(theta))
+
+    posterior = ReweightedPosterior(amortised, log_likelihood, prior_share=0.0)
+    found = posterior.reweight(jax.random.key(0), X_LINEAR, n_effective=5000, max_draws=10_000)
+    assert np.isfinite(found.weights).all()
+    assert found.weights.sum() == pytest.approx(1.0)
+    if spread < 1:
+        assert found.efficiency > 0.97
+        assert found.warnings == ()
+    else:
+        assert found.efficiency < 0.01
+        assert len(found.warnings) == 2
+
+
+@pytest.mark.slow
+def test_truncated_proposals_are_the_prior_inside_the_region(amortised):
+    """Against draws of the prior that were put to the same test; the posterior's own draws lie much nearer together."""
+    positions, fraction = truncated_positions(jax.random.key(3), amortised, X_LINEAR, 4000, left_out=0.01)
+    draws = np.random.default_rng(1).normal(size=(200_000, 2)).astype(np.float32)
+
+    @jax.jit
+    @jax.vmap
+    def gain(position):
+        density = amortised.position_density(amortised.state, position, jnp.asarray(X_LINEAR))
+        return density - LINEAR.log_prob_position(position)
+
+    inside = draws[np.asarray(gain(draws)) >= np.asarray(gain(positions)).min()]
+    assert fraction == pytest.approx(len(inside) / len(draws), rel=0.1)
+    np.testing.assert_allclose(positions.mean(axis=0), inside.mean(axis=0), atol=0.05)
+    np.testing.assert_allclose(positions.std(axis=0), inside.std(axis=0), rtol=0.07)
+    assert (linear_draws(amortised).std(axis=0) < 0.9 * positions.std(axis=0)).all()
 
 
 def test_likelihoods_that_cannot_be_are_refused(amortised):

@@ -76,6 +76,7 @@ def test_result_is_whole(answer, observation):
     np.testing.assert_allclose(posterior.log_prob(theta, result.x_obs), result.log_prob[0], atol=0.02)
 
 
+@pytest.mark.slow
 def test_cached_network_answers_without_training(answer, observation, cache):
     stages = Stages()
     again, _ = infer(observation, config=make_config(TINY), cache=cache, watch=stages)

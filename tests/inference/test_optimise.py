@@ -138,6 +138,7 @@ def test_the_maximum_is_that_of_scipy(name):
     assert not np.allclose(np.sqrt(np.diag(ours.covariance)), errors / np.sqrt(2), rtol=0.2)
 
 
+@pytest.mark.slow
 def test_ten_thousand_powers_in_single_precision():
     """The plain sum is -1e5, known to 0.01: the maximum is found all the same, judged in double precision."""
     name, freq = "bending power law", np.arange(1, 10_001) / 1000.0

@@ -144,7 +144,7 @@ def test_disk_round_trip(posterior, saved):
     np.testing.assert_array_equal(posterior.log_prob(THETA, X), loaded.log_prob(THETA, X))
 
 
-@pytest.mark.parametrize("kind", ["likelihood", "ratio"])
+@pytest.mark.parametrize("kind", ["likelihood", pytest.param("ratio", marks=pytest.mark.slow)])
 def test_learnt_likelihoods_and_ratios_go_to_disk_and_back(posterior, tmp_path, kind):
     make, sizes = {"likelihood": (DensityEstimator, (1, 2)), "ratio": (RatioEstimator, (2, 3))}[kind]
     surrogate = SurrogatePosterior(
