@@ -32,7 +32,7 @@ def main() -> None:
     arguments = parse()
     if arguments.table:
         cells = [cell for path in arguments.table for cell in json.loads(path.read_text())["cells"]]
-        print(table(cells))
+        print(table([cell for cell in cells if cell["n"] == arguments.n]))
         return
     stay_on_one_core()
     record = {"machine": machine_facts(), "command": "python -m benchmarks.sbibm", "cells": []}
@@ -46,7 +46,7 @@ def main() -> None:
             f"{cell['c2st']:.3f}  {cell['seconds']:.1f} s",
             flush=True,
         )
-    print(table(record["cells"]))
+    print(table([cell for cell in record["cells"] if cell["n"] == arguments.n]))
 
 
 def parse() -> argparse.Namespace:
@@ -60,18 +60,23 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--references", type=Path, help="folder of observations; default the installed package sbibm")
     parser.add_argument("--json", type=Path, default=Path("sbibm.json"), help="results, read again and completed")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of finished results")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    for name, known in (("tasks", TASKS), ("methods", METHODS)):
+        given = getattr(arguments, name)
+        chosen = known if given == "all" else tuple(given.split(","))
+        if unknown := sorted(set(chosen) - set(known)):
+            parser.error(f"--{name} must be of {', '.join(known)}, got {unknown[0]!r}")
+        setattr(arguments, name, chosen)
+    return arguments
 
 
 def run(arguments: argparse.Namespace, done: list[Cell]) -> Iterator[Cell]:
     """Every cell that is wanted and not done yet."""
-    tasks = TASKS if arguments.tasks == "all" else arguments.tasks.split(",")
-    methods = METHODS if arguments.methods == "all" else arguments.methods.split(",")
     first, _, last = arguments.observations.partition("-")
     observations = range(int(first), int(last or first) + 1)
     known = {tuple(cell[name] for name in ("task", "seed", "n", "method", "observation")) for cell in done}
     for seed in range(arguments.seeds):
-        for name in tasks:
+        for name in arguments.tasks:
             task = make_task(name, arguments.references)
             key = jax.random.fold_in(jax.random.key(seed), TASKS.index(name))
             key_amortised, key_sequential, key_test = jax.random.split(key, 3)
@@ -83,7 +88,7 @@ def run(arguments: argparse.Namespace, done: list[Cell]) -> Iterator[Cell]:
                     (method, i)
                     for i in observations
                     for method in group
-                    if method in methods and (name, seed, arguments.n, method, i) not in known
+                    if method in arguments.methods and (name, seed, arguments.n, method, i) not in known
                 ]
                 if wanted:
                     for answer in answers(task, key_group, arguments.n, wanted):

@@ -68,13 +68,15 @@ class AmortisedPosterior:
             log_prob = density - jax.vmap(prior.log_det)(position)
             return jax.vmap(prior.constrain)(position), log_prob
 
-        def draw_each(state: Any, keys: Key, xs: Array, n: int) -> dict[str, Array]:
-            def draw_one(one: tuple[Key, Array]) -> dict[str, Array]:
-                return jax.vmap(prior.constrain)(self.draw_positions(state, *one, n))
+        def draw_alone(state: Any, key: Key, x: Array, n: int) -> dict[str, Array]:
+            return jax.vmap(prior.constrain)(self.draw_positions(state, key, x, n))
 
-            return jax.lax.map(draw_one, (keys, xs), batch_size=max(1, _DRAWS_AT_ONCE // n))
+        def draw_each(state: Any, keys: Key, xs: Array, n: int) -> dict[str, Array]:
+            batch_size = max(1, _DRAWS_AT_ONCE // n)
+            return jax.lax.map(lambda one: draw_alone(state, one[0], one[1], n), (keys, xs), batch_size=batch_size)
 
         self._draw = jax.jit(draw, static_argnums=3)
+        self._draw_alone = jax.jit(draw_alone, static_argnums=3)
         # In small batches of observations: all at once, the activations of a CPU leave its caches.
         self._draw_each = jax.jit(draw_each, static_argnums=3)
         self._densities = jax.jit(jax.vmap(self.position_density, in_axes=(None, 0, None)))
@@ -104,7 +106,7 @@ class AmortisedPosterior:
         Returns:
             Draws by parameter name, each (n,), in physical units and inside the prior's support.
         """
-        return self.sample_with_log_prob(key, x_obs, n)[0]
+        return self._ordered(jax.device_get(self._draw_alone(self.state, key, jnp.asarray(x_obs), n)))
 
     def sample_with_log_prob(
         self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int

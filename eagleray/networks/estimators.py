@@ -29,7 +29,40 @@ class _Member(nnx.Module):
         self.density: Density = settings.density.build(n_value, self.embedding.n_embedded, rngs=rngs)
 
 
-class DensityEstimator(nnx.Module):
+class _Ensemble(nnx.Module):
+    """Networks of one structure, trained at the same time: one, with a leading axis on its weights.
+
+    Args:
+        make: Makes a member of (n_value, example, settings), with an `embedding` of the context.
+        n_value: Size of the vector.
+        example: A context, of which only the shapes are read; or the size of a plain vector.
+        settings: What it is made of.
+        rngs: Keys for the initial weights.
+    """
+
+    def __init__(self, make: Any, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
+        """Build the members."""
+        if isinstance(example, int):
+            example = jax.ShapeDtypeStruct((example,), jnp.float32)
+        self.n_context = int(np.prod(getattr(example, "shape", (0,))))
+        self.n_members = settings.n_members
+        self.value_warp = Warp(n_value)
+
+        @nnx.split_rngs(splits=settings.n_members)
+        @nnx.vmap
+        def make_members(rngs: nnx.Rngs) -> Any:
+            return make(n_value, example, settings, rngs=rngs)
+
+        self.members: Any = make_members(rngs)
+        compute_in(self, _PRECISIONS[settings.precision])
+
+    def _each(self, function: Any, *inputs: Any) -> Array:
+        """A function of every member, and of its own entry of the inputs, stacked."""
+        graphdef, weights = nnx.split(self.members)
+        return jax.vmap(lambda member, *own: function(nnx.merge(graphdef, member), *own))(weights, *inputs)
+
+
+class DensityEstimator(_Ensemble):
     """p(value | context): warp the value, digest the context, and ask an ensemble of conditional densities.
 
     The density of the ensemble is the mean of its members', which are trained at the same time.
@@ -43,18 +76,7 @@ class DensityEstimator(nnx.Module):
 
     def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
         """Build the members."""
-        example = _example(example)
-        self.n_context = int(np.prod(getattr(example, "shape", (0,))))
-        self.n_members = settings.n_members
-        self.value_warp = Warp(n_value)
-
-        @nnx.split_rngs(splits=settings.n_members)
-        @nnx.vmap
-        def make_members(rngs: nnx.Rngs) -> _Member:
-            return _Member(n_value, example, settings, rngs=rngs)
-
-        self.members = make_members(rngs)
-        compute_in(self, _PRECISIONS[settings.precision])
+        super().__init__(_Member, n_value, example, settings, rngs=rngs)
 
     def learn_scales(self, values: Float[AnyArray, "n n_value"], contexts: Any, *, bend_values: bool = False) -> None:
         """Take all constants from training data.
@@ -67,11 +89,6 @@ class DensityEstimator(nnx.Module):
         discrete = self.members.density.discrete
         self.value_warp.learn(values, bend=bend_values, keep=discrete)
         learn_embedding(self.members.embedding, values, contexts)
-
-    def _each(self, function: Any) -> Array:
-        """A function of (embedding, density) of every member, stacked."""
-        graphdef, weights = nnx.split(self.members)
-        return jax.vmap(lambda member: function(nnx.merge(graphdef, member)))(weights)
 
     def loss(self, key: Key, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
         """Mean over the members of what training minimises, for one pair, in the value's own units."""
@@ -101,20 +118,17 @@ class DensityEstimator(nnx.Module):
         """Draw n vectors given one context, which is digested once; members draw in equal shares, in random order."""
         key_order, key_draw = jax.random.split(key)
         share = -(-n // self.n_members)
-        keys = jax.random.split(key_draw, self.n_members)
-        graphdef, weights = nnx.split(self.members)
 
-        def one(member: Any, key: Key) -> Array:
-            whole = nnx.merge(graphdef, member)
-            return whole.density.sample_many(key, whole.embedding(context), share)
+        def one(member: _Member, key: Key) -> Array:
+            return member.density.sample_many(key, member.embedding(context), share)
 
-        drawn = jax.vmap(one)(weights, keys).reshape(self.n_members * share, -1)
+        drawn = self._each(one, jax.random.split(key_draw, self.n_members)).reshape(self.n_members * share, -1)
         if self.n_members > 1:
             drawn = jax.random.permutation(key_order, drawn)[:n]
         return jax.vmap(self.value_warp.inverse)(drawn)
 
 
-class RatioEstimator(nnx.Module):
+class RatioEstimator(_Ensemble):
     """Ln of the ratio p(value | context) / p(value), by a classifier of pairs.
 
     Args:
@@ -129,18 +143,7 @@ class RatioEstimator(nnx.Module):
 
     def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
         """Build the members."""
-        example = _example(example)
-        self.n_context = int(np.prod(getattr(example, "shape", (0,))))
-        self.n_members = settings.n_members
-        self.value_warp = Warp(n_value)
-
-        @nnx.split_rngs(splits=settings.n_members)
-        @nnx.vmap
-        def make_members(rngs: nnx.Rngs) -> _Classifier:
-            return _Classifier(n_value, example, settings, rngs=rngs)
-
-        self.members = make_members(rngs)
-        compute_in(self, _PRECISIONS[settings.precision])
+        super().__init__(_Classifier, n_value, example, settings, rngs=rngs)
 
     def learn_scales(self, values: Float[AnyArray, "n n_value"], contexts: Any) -> None:
         """Take all constants from training data; see `DensityEstimator.learn_scales`."""
@@ -149,13 +152,8 @@ class RatioEstimator(nnx.Module):
 
     def log_ratios(self, values: Float[Array, "k n_value"], context: Context) -> Float[Array, "n_members k"]:
         """Ln ratio of k vectors with one context, which is digested once, by every member."""
-        graphdef, weights = nnx.split(self.members)
         warped = jax.vmap(self.value_warp)(values)
-
-        def one(member: Any) -> Array:
-            return nnx.merge(graphdef, member)(warped, context)
-
-        return jax.vmap(one)(weights)
+        return self._each(lambda member: member(warped, context))
 
     def log_ratio(self, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
         """Ln ratio of one vector: the mean of the members' ratios."""
@@ -191,8 +189,3 @@ def learn_embedding(embeddings: Any, values: Any, contexts: Any) -> None:
     n_members = jax.tree.leaves(state)[0].shape[0]
     constants = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (n_members, *leaf.shape)), nnx.state(first, Constant))
     nnx.update(embeddings, constants)
-
-
-def _example(example: Any) -> Any:
-    """The shapes of a context; a number is the size of a plain vector."""
-    return jax.ShapeDtypeStruct((example,), jnp.float32) if isinstance(example, int) else example

@@ -91,16 +91,7 @@ def learn(
             raise InputError(f"network: {error}") from error
     else:
         network = start.network
-    options: dict[str, Any] = {}
-    if config.method == "npe":
-        function = atomic_loss if anywhere else posterior_loss
-        options = {"log_prior": prior.log_prob_position} if anywhere else {}
-    elif config.method == "nre":
-        function, options = ratio_loss, {"settings": config.ratio}
-    else:
-        function, options = likelihood_loss, {"jitter": _jitter(settings, some)}
-        if n_parts > 1:
-            function, options = factorised_loss, options | {"n_parts": n_parts}
+    function, options = _objective(config, prior, settings, some, n_parts=n_parts, anywhere=anywhere)
     params, loss = network_loss(function, network, **options)
     kept = {} if folder is None else {"checkpoint": folder / "checkpoint", "metrics": folder / "metrics.csv"}
     params, history = fit(
@@ -123,6 +114,18 @@ def learn(
         **about,
     }
     return AmortisedPosterior(**shared) if config.method == "npe" else SurrogatePosterior(**shared, n_parts=n_parts)
+
+
+def _objective(
+    config: Config, prior: Prior, settings: NetworkSettings, some: Any, *, n_parts: int, anywhere: bool
+) -> tuple[Any, dict[str, Any]]:
+    """The loss of the method, and its options."""
+    if config.method == "nre":
+        return ratio_loss, {"settings": config.ratio}
+    if config.method == "npe":
+        return (atomic_loss, {"log_prior": prior.log_prob_position}) if anywhere else (posterior_loss, {})
+    jitter = {"jitter": _jitter(settings, some)}
+    return (factorised_loss, jitter | {"n_parts": n_parts}) if n_parts > 1 else (likelihood_loss, jitter)
 
 
 def _shared_out(key: Key, simulations: Simulations, fraction: float) -> tuple[Any, Any, Any]:

@@ -1,7 +1,6 @@
 """Autoregressive flows: each entry mapped given those before it, by one masked network."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -12,11 +11,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from eagleray.networks.densities.density import Density
+from eagleray.networks.densities.flow import LayeredFlow
 from eagleray.networks.densities.settings import check_sizes, check_splines
 from eagleray.networks.densities.splines import n_spline_parameters, spline_forward, spline_inverse
 from eagleray.networks.layers import Constant
-from eagleray.records import Key
 
 _MAX_LOG_SCALE = 4.0
 
@@ -118,7 +116,7 @@ class AutoregressiveLayer(nnx.Module):
         return jax.lax.fori_loop(0, self.n_value, fill, jnp.zeros_like(noise))
 
 
-class AutoregressiveFlow(Density):
+class AutoregressiveFlow(LayeredFlow):
     """Masked autoregressive flow: layers with the order of the entries reversed between them, over a standard normal.
 
     The density of a vector takes one pass; a draw takes as many as the vector has entries.
@@ -135,42 +133,19 @@ class AutoregressiveFlow(Density):
 
     def __init__(self, n_value: int, n_context: int, settings: "AutoregressiveSettings", *, rngs: nnx.Rngs) -> None:
         """Build the layers."""
-        self.n_value = n_value
 
-        @nnx.split_rngs(splits=settings.n_layers)
-        @nnx.vmap
-        def make_layers(rngs: nnx.Rngs) -> AutoregressiveLayer:
+        def make_layer(rngs: nnx.Rngs) -> AutoregressiveLayer:
             return AutoregressiveLayer(
-                n_value,
-                n_context,
-                hidden=settings.hidden,
-                n_bins=settings.n_bins,
-                bound=settings.bound,
-                rngs=rngs,
+                n_value, n_context, hidden=settings.hidden, n_bins=settings.n_bins, bound=settings.bound, rngs=rngs
             )
 
-        self.layers = make_layers(rngs)
+        super().__init__(n_value, settings.n_layers, make_layer, rngs=rngs)
 
-    def log_prob(self, value: Float[Array, " n_value"], context: Float[Array, " n_context"]) -> Float[Array, ""]:
-        """Ln density of one vector."""
-        graphdef, weights = nnx.split(self.layers)
+    def reorder(self, value: Float[Array, " n_value"]) -> Float[Array, " n_value"]:
+        """The last entry first."""
+        return value[::-1]
 
-        def step(value: Array, layer_weights: Any) -> tuple[Array, Array]:
-            value, log_det = nnx.merge(graphdef, layer_weights).forward(value, context)
-            return value[::-1], log_det
-
-        value, log_dets = jax.lax.scan(step, value, weights)
-        return log_dets.sum() - 0.5 * (value**2).sum() - 0.5 * self.n_value * math.log(2.0 * math.pi)
-
-    def sample(self, key: Key, context: Float[Array, " n_context"]) -> Float[Array, " n_value"]:
-        """Draw one vector."""
-        graphdef, weights = nnx.split(self.layers)
-
-        def step(value: Array, layer_weights: Any) -> tuple[Array, None]:
-            return nnx.merge(graphdef, layer_weights).inverse(value[::-1], context), None
-
-        value, _ = jax.lax.scan(step, jax.random.normal(key, (self.n_value,), context.dtype), weights, reverse=True)
-        return value
+    order_back = reorder
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

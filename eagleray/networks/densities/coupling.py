@@ -1,20 +1,17 @@
 """Coupling flows: half of the entries mapped given the other half."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from eagleray.networks.densities.density import Density
+from eagleray.networks.densities.flow import LayeredFlow
 from eagleray.networks.densities.settings import check_sizes, check_splines
 from eagleray.networks.densities.splines import n_spline_parameters, spline_forward, spline_inverse
 from eagleray.networks.layers import Mlp
-from eagleray.records import Key
 
 _MAX_LOG_SCALE = 4.0
 
@@ -65,7 +62,7 @@ class CouplingLayer(nnx.Module):
         return jnp.concatenate([passed, mapped * jnp.exp(log_scale) + shift])
 
 
-class CouplingFlow(Density):
+class CouplingFlow(LayeredFlow):
     """Neural spline flow: coupling layers with rotations between them, over a standard normal base.
 
     Args:
@@ -80,40 +77,22 @@ class CouplingFlow(Density):
 
     def __init__(self, n_value: int, n_context: int, settings: "CouplingSettings", *, rngs: nnx.Rngs) -> None:
         """Build the layers."""
-        self.n_value = n_value
         self.turn = n_value - n_value // 2
 
-        @nnx.split_rngs(splits=settings.n_layers)
-        @nnx.vmap
-        def make_layers(rngs: nnx.Rngs) -> CouplingLayer:
+        def make_layer(rngs: nnx.Rngs) -> CouplingLayer:
             return CouplingLayer(
                 n_value, n_context, hidden=settings.hidden, n_bins=settings.n_bins, bound=settings.bound, rngs=rngs
             )
 
-        # One layer with a leading axis on its weights: compiled once, whatever their number.
-        self.layers = make_layers(rngs)
+        super().__init__(n_value, settings.n_layers, make_layer, rngs=rngs)
 
-    def log_prob(self, value: Float[Array, " n_value"], context: Float[Array, " n_context"]) -> Float[Array, ""]:
-        """Ln density of one vector."""
-        graphdef, weights = nnx.split(self.layers)
+    def reorder(self, value: Float[Array, " n_value"]) -> Float[Array, " n_value"]:
+        """The mapped entries first."""
+        return jnp.roll(value, self.turn)
 
-        def step(value: Array, layer_weights: Any) -> tuple[Array, Array]:
-            value, log_det = nnx.merge(graphdef, layer_weights).forward(value, context)
-            return jnp.roll(value, self.turn), log_det
-
-        value, log_dets = jax.lax.scan(step, value, weights)
-        return log_dets.sum() - 0.5 * (value**2).sum() - 0.5 * self.n_value * math.log(2.0 * math.pi)
-
-    def sample(self, key: Key, context: Float[Array, " n_context"]) -> Float[Array, " n_value"]:
-        """Draw one vector."""
-        graphdef, weights = nnx.split(self.layers)
-
-        def step(value: Array, layer_weights: Any) -> tuple[Array, None]:
-            value = jnp.roll(value, -self.turn)
-            return nnx.merge(graphdef, layer_weights).inverse(value, context), None
-
-        value, _ = jax.lax.scan(step, jax.random.normal(key, (self.n_value,), context.dtype), weights, reverse=True)
-        return value
+    def order_back(self, value: Float[Array, " n_value"]) -> Float[Array, " n_value"]:
+        """The passed entries first."""
+        return jnp.roll(value, -self.turn)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
