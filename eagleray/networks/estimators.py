@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from eagleray.networks.densities.density import Density
 from eagleray.networks.layers import Constant, ResidualMlp, compute_in
+from eagleray.networks.regression import Regression
 from eagleray.networks.settings import NetworkSettings
 from eagleray.networks.warps import Warp
 from eagleray.records import AnyArray, Key
@@ -63,7 +64,7 @@ class _Ensemble(nnx.Module):
 
 
 class DensityEstimator(_Ensemble):
-    """p(value | context): warp the value, digest the context, and ask an ensemble of conditional densities.
+    """p(value | context): warp the value, take out what is linear in the context, ask an ensemble about the rest.
 
     The density of the ensemble is the mean of its members', which are trained at the same time.
 
@@ -77,6 +78,8 @@ class DensityEstimator(_Ensemble):
     def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
         """Build the members."""
         super().__init__(_Member, n_value, example, settings, rngs=rngs)
+        is_vector = isinstance(example, int) or len(getattr(example, "shape", ())) == 1
+        self.regression = Regression(n_value, self.n_context if is_vector else 0)
 
     def learn_scales(self, values: Float[AnyArray, "n n_value"], contexts: Any, *, bend_values: bool = False) -> None:
         """Take all constants from training data.
@@ -88,31 +91,37 @@ class DensityEstimator(_Ensemble):
         """
         discrete = self.members.density.discrete
         self.value_warp.learn(values, bend=bend_values, keep=discrete)
+        self.regression.learn(jax.jit(jax.vmap(self.value_warp))(jnp.asarray(values)), contexts, keep=discrete)
         learn_embedding(self.members.embedding, values, contexts)
 
     def loss(self, key: Key, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
         """Mean over the members of what training minimises, for one pair, in the value's own units."""
-        warped = self.value_warp(value)
+        residual = self.regression.residual(self.value_warp(value), context)
 
         def one(member: _Member) -> Array:
-            return member.density.loss(key, warped, member.embedding(context))
+            return member.density.loss(key, residual, member.embedding(context))
 
-        return self._each(one).mean() - self.value_warp.log_det(value)
+        return self._each(one).mean() - self._log_det(value)
 
     def log_prob(self, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
         """Ln density of one vector given its context."""
-        warped = self.value_warp(value)
+        residual = self.regression.residual(self.value_warp(value), context)
 
         def one(member: _Member) -> Array:
-            return member.density.log_prob(warped, member.embedding(context))
+            return member.density.log_prob(residual, member.embedding(context))
 
-        return jax.nn.logsumexp(self._each(one)) - jnp.log(self.n_members) + self.value_warp.log_det(value)
+        return jax.nn.logsumexp(self._each(one)) - jnp.log(self.n_members) + self._log_det(value)
+
+    def _log_det(self, value: Float[Array, " n_value"]) -> Float[Array, ""]:
+        """Ln |d residual / d value|."""
+        return self.value_warp.log_det(value) + self.regression.log_det()
 
     def sample(self, key: Key, context: Context) -> Float[Array, " n_value"]:
         """Draw one vector given a context."""
         key_member, key_draw = jax.random.split(key)
         drawn = self._each(lambda member: member.density.sample(key_draw, member.embedding(context)))
-        return self.value_warp.inverse(drawn[jax.random.randint(key_member, (), 0, self.n_members)])
+        residual = drawn[jax.random.randint(key_member, (), 0, self.n_members)]
+        return self.value_warp.inverse(self.regression.restore(residual, context))
 
     def sample_many(self, key: Key, context: Context, n: int) -> Float[Array, "n n_value"]:
         """Draw n vectors given one context, which is digested once; members draw in equal shares, in random order."""
@@ -125,7 +134,7 @@ class DensityEstimator(_Ensemble):
         drawn = self._each(one, jax.random.split(key_draw, self.n_members)).reshape(self.n_members * share, -1)
         if self.n_members > 1:
             drawn = jax.random.permutation(key_order, drawn)[:n]
-        return jax.vmap(self.value_warp.inverse)(drawn)
+        return jax.vmap(lambda r: self.value_warp.inverse(self.regression.restore(r, context)))(drawn)
 
 
 class RatioEstimator(_Ensemble):

@@ -1,13 +1,18 @@
 """Small parts of networks: standardisation with stored constants, and multilayer perceptrons."""
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
+
+from eagleray.records import Key
+
+N = TypeVar("N", bound=nnx.Module)
 
 
 class Constant(nnx.Variable):
@@ -126,3 +131,25 @@ def compute_in(network: nnx.Module, dtype: Any) -> None:
     for _, module in nnx.iter_modules(network):
         if isinstance(module, nnx.Linear | nnx.Conv):
             module.dtype = dtype
+
+
+def new_network(kind: Callable[..., N], sizes: tuple[int, ...], settings: Any, key: Key) -> N:
+    """A network with new weights, all drawn in one compiled call that networks of the same structure share.
+
+    Eagerly, the draw of each weight is compiled by itself, which takes longer than some trainings.
+
+    Args:
+        kind: Made of `(*sizes, settings, rngs=...)`.
+        sizes: Sizes of its inputs and outputs.
+        settings: What it is made of, hashable.
+        key: Typed PRNG key; consumed.
+    """
+    shapes = nnx.eval_shape(lambda: kind(*sizes, settings, rngs=nnx.Rngs(0)))
+    return nnx.merge(nnx.graphdef(shapes), _new_weights(kind, sizes, settings, key))
+
+
+# What runs once is not worth optimising.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), compiler_options={"xla_backend_optimization_level": 0})
+def _new_weights(kind: Callable[..., nnx.Module], sizes: tuple[int, ...], settings: Any, key: Key) -> Any:
+    """All variables of a new network."""
+    return nnx.state(kind(*sizes, settings, rngs=nnx.Rngs(key)))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from eagleray.errors import InputError
 from eagleray.networks.emulators import Emulator, EmulatorSettings
+from eagleray.networks.layers import new_network
 from eagleray.priors import Prior
 from eagleray.records import Key, Theta, TrainingHistory
 from eagleray.simulators.batch import finite_draws, map_draws
@@ -93,7 +94,7 @@ def emulate(
         raise InputError(f"the function must return a vector, got the shape {found[0].shape[1:]}; stack its numbers")
     data = (positions, *(leaf.astype(np.float32) for leaf in found))
     kept, held = split_validation(data, key_split, training.validation_fraction)
-    network = Emulator(positions.shape[1], found[0].shape[1], settings, rngs=nnx.Rngs(key_weights))
+    network = new_network(Emulator, (positions.shape[1], found[0].shape[1]), settings, key_weights)
     network.learn_scales(kept[0], kept[1])
     params, loss = network_loss(emulation_loss, network)
     params, history = fit(loss, params, kept, held, key_fit, settings=training, report=report)

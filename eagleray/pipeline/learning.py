@@ -18,6 +18,7 @@ from eagleray.inference.surrogates import SurrogatePosterior
 from eagleray.networks.densities.coupling import CouplingSettings
 from eagleray.networks.densities.mixed import MixedSettings
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
+from eagleray.networks.layers import new_network
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
 from eagleray.records import Bank, Key
@@ -86,7 +87,7 @@ def learn(
         settings = _for_yes_or_no(settings, _all_known(simulations, some))
     if start is None:
         try:
-            network = _new_network(config.method, settings, some, nnx.Rngs(key_weights))
+            network = _new_network(config.method, settings, some, key_weights)
         except ValueError as error:  # settings that do not suit the data
             raise InputError(f"network: {error}") from error
     else:
@@ -177,20 +178,18 @@ def _for_yes_or_no(settings: NetworkSettings, some: Any) -> NetworkSettings:
     return dataclasses.replace(settings, density=density)
 
 
-def _new_network(
-    method: str, settings: NetworkSettings, some: Any, rngs: nnx.Rngs
-) -> DensityEstimator | RatioEstimator:
+def _new_network(method: str, settings: NetworkSettings, some: Any, key: Key) -> DensityEstimator | RatioEstimator:
     """A network for the shapes of the data, with its scales learnt from them."""
     theta, x, valid = some
     seen, of = x[valid], np.repeat(np.asarray(theta)[:, None], valid.shape[1], axis=1)[valid]
     if method == "nle":
         if seen.ndim == 3:  # parts
             of, seen = np.repeat(of, seen.shape[1], axis=0), seen.reshape(-1, seen.shape[-1])
-        network = DensityEstimator(seen.shape[-1], of.shape[-1], settings, rngs=rngs)
+        network = new_network(DensityEstimator, (seen.shape[-1], of.shape[-1]), settings, key)
         network.learn_scales(seen, of, bend_values=True)
         return network
     kind = DensityEstimator if method == "npe" else RatioEstimator
-    network = kind(of.shape[-1], seen.shape[-1], settings, rngs=rngs)
+    network = new_network(kind, (of.shape[-1], seen.shape[-1]), settings, key)
     network.learn_scales(of, seen)
     return network
 

@@ -311,8 +311,9 @@ def emulation_loss(
 def pick_view(key: Key, batch: Batch) -> tuple[Array, Any, Bool[Array, " n"]]:
     """One view of each row: theta (n, n_theta), x (n, ...), and whether it exists; x is 0 where it does not."""
     theta, x, valid = batch
-    rows = jnp.arange(len(theta))
-    view = jax.random.randint(key, (len(theta),), 0, valid.shape[1])
+    rows, n_views = jnp.arange(len(theta)), valid.shape[1]
+    # One view leaves nothing to chance: random numbers are slow to compile.
+    view = jax.random.randint(key, (len(theta),), 0, n_views) if n_views > 1 else jnp.zeros(len(theta), int)
     exists = valid[rows, view]
 
     def seen(leaf: Array) -> Array:

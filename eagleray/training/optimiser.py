@@ -90,10 +90,12 @@ def learning_rates(settings: TrainingSettings, n_steps: int) -> optax.Schedule:
 
 
 def make_optimiser(settings: TrainingSettings, rates: optax.Schedule) -> optax.GradientTransformation:
-    """AdamW with clipped gradients."""
-    return optax.chain(
-        optax.clip_by_global_norm(settings.clip_norm),
-        optax.adamw(rates, weight_decay=settings.weight_decay),
+    """AdamW with clipped gradients; on all weights as one vector, so that one program is compiled and not one each."""
+    return optax.flatten(
+        optax.chain(
+            optax.clip_by_global_norm(settings.clip_norm),
+            optax.adamw(rates, weight_decay=settings.weight_decay),
+        )
     )
 
 

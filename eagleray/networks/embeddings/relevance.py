@@ -3,6 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
+from scipy.special import fdtri
 
 # Chance that any entry of a vector that depends on nothing is taken for one that does.
 _FALSE_ALARM = 0.01
@@ -30,8 +31,6 @@ def depends_on(
     References:
         Fisher (1925), Statistical methods for research workers, chapter 7.
     """
-    from scipy.stats import f as f_distribution  # takes two seconds
-
     n, n_features = features.shape
     n_groups = min(_N_GROUPS, n // _FEWEST_IN_GROUP)
     if n_groups < 2:
@@ -39,7 +38,7 @@ def depends_on(
     deviations = values - values.mean(axis=0)
     tested = np.concatenate([deviations, deviations**2], axis=1)
     tested = (tested - tested.mean(axis=0)) / np.maximum(tested.std(axis=0), 1e-12)
-    limit = f_distribution.isf(_FALSE_ALARM / (n_features * tested.shape[1]), n_groups - 1, n - n_groups)
+    limit = fdtri(n_groups - 1, n - n_groups, 1.0 - _FALSE_ALARM / (n_features * tested.shape[1]))
     starts = np.arange(n_groups) * n // n_groups
     counts = np.diff(np.append(starts, n))[:, None]
     found = np.zeros(n_features, bool)
