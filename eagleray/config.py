@@ -73,7 +73,9 @@ class Config(pydantic.BaseModel):
             "network",
             "ratio",
         }
-        return self.model_dump(mode="json", include=names | {"training"})
+        part = self.model_dump(mode="json", include=names | {"training"})
+        del part["training"]["checkpoint_seconds"]  # which changes no weight
+        return part
 
 
 class FitConfig(pydantic.BaseModel):

@@ -14,10 +14,12 @@ import pytest
 from flax import nnx
 
 from eagleray.config import make_config
+from eagleray.errors import InputError
 from eagleray.inference.reweighting import ReweightedPosterior
 from eagleray.networks.estimators import DensityEstimator
 from eagleray.pipeline.learning import learn
 from eagleray.pipeline.rounds import rounds, shares, truncated_positions
+from eagleray.pipeline.search import best_of
 from eagleray.priors import Prior
 from eagleray.records import Bank
 from eagleray.simulators.batch import map_draws
@@ -97,7 +99,11 @@ def agrees(draws, mean, sd, *, shift=0.3, width=0.25):
 
 
 SMALL = {
-    "network": {"embedding": {"hidden": [32], "n_embedded": 8}, "classifier": {"width": 64, "n_blocks": 2}},
+    "network": {
+        "embedding": {"hidden": [32], "n_embedded": 8},
+        "classifier": {"width": 64, "n_blocks": 2},
+        "regression": False,  # it would leave nothing to learn of a linear model
+    },
     "training": {"max_epochs": 30, "learning_rate": 0.003},
     "n_simulations": 4000,
 }
@@ -107,6 +113,9 @@ METHODS = {
     "npe coupling": {"network": {"density": {"kind": "coupling", **FLOW}}},
     "npe autoregressive": {"network": {"density": {"kind": "autoregressive", **FLOW}}},
     "npe affine": {"network": {"density": {"kind": "autoregressive", **FLOW, "n_bins": 0}}},
+    "npe regression": {
+        "network": {"density": {"kind": "mixture", "n_components": 2, "hidden": [32]}, "regression": True}
+    },
     "npe ensemble": {"network": {"density": {"kind": "mixture", "n_components": 2, "hidden": [32]}, "n_members": 3}},
     "fmpe": {"network": {"density": {"kind": "flow_matching", "width": 64}}},
     "npse": {"network": {"density": {"kind": "score", "width": 64}}},
@@ -127,6 +136,19 @@ def learnt(prior, bank, method, n_parts=1):
 def linear_draws(posterior, n=4000):
     draws = posterior.sample(jax.random.key(2), X_LINEAR, n)
     return np.stack([draws["a"], draws["b"]], axis=1)
+
+
+@pytest.mark.slow
+def test_the_validation_loss_chooses_how_to_train():
+    """Of steps far too small and of good ones; methods whose losses do not compare are refused."""
+    good = make_config(SMALL, METHODS[QUICK[0]])
+    idle = make_config(SMALL, METHODS[QUICK[0]], {"training": {"learning_rate": 1e-9, "max_epochs": 1}})
+    found = best_of(jax.random.key(1), LINEAR, bank_of("linear", 4000), [idle, good])
+    assert found.chosen == 1
+    assert found.losses[1] < found.losses[0] - 0.3
+    assert agrees(linear_draws(found.posterior), *exact_linear())
+    with pytest.raises(InputError, match="configs must share one method"):
+        best_of(jax.random.key(1), LINEAR, bank_of("linear", 4000), [good, make_config(SMALL, METHODS["nle"])])
 
 
 def unrelated(bank):

@@ -205,7 +205,7 @@ def _smoothed(log_weights: NDArray[np.floating]) -> tuple[NDArray[np.floating], 
 
     counts = log_weights > log_weights.max() - _NEGLIGIBLE
     smooth, k = log_weights[counts], np.inf
-    if np.ptp(smooth) == 0:
+    if len(smooth) >= _FEWEST_SMOOTHED and np.ptp(smooth) == 0:
         k = -np.inf
     elif len(smooth) >= _FEWEST_SMOOTHED:
         with np.errstate(all="ignore"):

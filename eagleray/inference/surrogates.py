@@ -10,11 +10,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
+from eagleray.errors import InputError
 from eagleray.inference.samplers import sample
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
 from eagleray.records import AnyArray, Calibration, Key, ReferenceSummaries, Samples, Theta, TrainingHistory
+
+_SAMPLER = "tempered_smc"
+_FEWEST = 250  # particles of a population
 
 
 class SurrogatePosterior:
@@ -66,6 +70,13 @@ class SurrogatePosterior:
         """Names of the free parameters."""
         return self.prior.names
 
+    @property
+    def n_features(self) -> int:
+        """Numbers of one data set."""
+        if isinstance(self.network, RatioEstimator):
+            return self.network.n_context
+        return self.n_parts * self.network.value_warp.mean.shape[0]
+
     def log_likelihood(self, theta: Theta, x: Float[Array, " n_features"]) -> Float[Array, ""]:
         """Learnt ln p(x | theta) of one set of parameters; of a ratio, minus ln p(x).
 
@@ -76,8 +87,14 @@ class SurrogatePosterior:
         return self.log_likelihood_at(self.prior.unconstrain(theta), x)
 
     def log_likelihood_at(self, position: Float[Array, " n_theta"], x: Float[Array, " n_features"]) -> Float[Array, ""]:
-        """`log_likelihood` at a position of the prior's unconstrained space."""
+        """`log_likelihood` at a position of the prior's unconstrained space.
+
+        Raises:
+            InputError: If x has another shape than the training data.
+        """
         network = nnx.merge(self._graphdef, self._state)
+        if x.shape != (self.n_features,):
+            raise InputError(f"x must have the shape ({self.n_features},) of the training data, got {x.shape}")
         if isinstance(network, RatioEstimator):
             return network.log_ratio(position, x)
         if self.n_parts == 1:
@@ -86,31 +103,33 @@ class SurrogatePosterior:
         return jax.vmap(network.log_prob, in_axes=(0, None))(parts, position).sum()
 
     def sample_chains(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], method: str = "nuts", **options: Any
+        self, key: Key, x_obs: Float[AnyArray, " n_features"], method: str = _SAMPLER, **options: Any
     ) -> Samples:
-        """Chains over the posterior of one observation; programs are kept from one observation to the next.
+        """Draws of one observation with their diagnostics; programs are kept from one observation to the next.
 
         Args:
             key: Typed PRNG key; consumed.
             x_obs: (n_features,) the observation's summary.
-            method: A sampler, see `eagleray.inference.samplers.sample`, whose other options are taken too.
+            method: A sampler, see `eagleray.inference.samplers.sample`, whose other options are taken too. Learnt
+                posteriors have several modes, and ridges too thin for chains, more often than not: by default a
+                population is led from the prior to the posterior.
             **options: Those.
 
         Returns:
-            Draws of all chains with their diagnostics.
+            Draws of all chains, or of all runs of a population.
         """
         return sample(key, self, method, data=jnp.asarray(x_obs), **options)
 
     def sample(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = "nuts", **options: Any
+        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = _SAMPLER, **options: Any
     ) -> dict[str, NDArray[np.floating]]:
         """Draw n times from the posterior of one observation, as the amortised posteriors do.
 
         Args:
             key: Typed PRNG key; consumed.
             x_obs: (n_features,) its summary.
-            n: Number of draws; those of one chain are correlated. `sample_chains` tells how well they mix.
-            method: A sampler, see `eagleray.inference.samplers.sample`; "tempered_smc" where there are several modes.
+            n: Number of draws; those of chains are correlated. `sample_chains` tells how well they mix.
+            method: A sampler, see `sample_chains`.
             **options: Its options; n_chains is 4 by default.
 
         Returns:
@@ -119,23 +138,26 @@ class SurrogatePosterior:
         return self.sample_with_log_prob(key, x_obs, n, method=method, **options)[0]
 
     def sample_with_log_prob(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = "nuts", **options: Any
+        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = _SAMPLER, **options: Any
     ) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.floating]]:
         """`sample`, and the log posterior density of each draw (n,) in physical units, up to a constant."""
         n_chains = options.pop("n_chains", 4)
-        chains = self.sample_chains(key, x_obs, method, n_chains=n_chains, n_draws=-(-n // n_chains), **options)
+        n_draws = max(-(-n // n_chains), _FEWEST if method == _SAMPLER else 1)
+        chains = self.sample_chains(key, x_obs, method, n_chains=n_chains, n_draws=n_draws, **options)
+        # Evenly spaced among draw i of every chain before draw i + 1 of any.
+        rows = np.arange(n) * n_chains * n_draws // n
 
-        def interleaved(values: NDArray[Any]) -> NDArray[Any]:
-            # Draw i of every chain before draw i + 1 of any, so that the last ones are not one chain's alone.
-            return np.swapaxes(np.asarray(values), 0, 1).reshape(-1, *values.shape[2:])[:n]
+        def chosen(values: NDArray[Any]) -> NDArray[Any]:
+            return np.swapaxes(np.asarray(values), 0, 1).reshape(-1, *values.shape[2:])[rows]
 
-        positions = jnp.asarray(interleaved(chains.positions))
-        log_prob = interleaved(chains.log_density) - np.asarray(jax.jit(jax.vmap(self.prior.log_det))(positions))
-        return {name: interleaved(draws) for name, draws in chains.draws.items()}, log_prob
+        positions = jnp.asarray(chosen(chains.positions))
+        log_prob = chosen(chains.log_density) - np.asarray(jax.jit(jax.vmap(self.prior.log_det))(positions))
+        return {name: chosen(draws) for name, draws in chains.draws.items()}, log_prob
 
     def sample_each(
         self, key: Key, x_obs: Float[AnyArray, "n_obs n_features"], n: int, **options: Any
     ) -> dict[str, NDArray[np.floating]]:
-        """`sample` for each of many observations, one after the other: draws by name, each (n_obs, n)."""
+        """`sample` for each of many observations, by one run each by default: draws by name, each (n_obs, n)."""
+        options = {"n_chains": 1} | options
         draws = [self.sample(jax.random.fold_in(key, i), x, n, **options) for i, x in enumerate(x_obs)]
         return {name: np.stack([some[name] for some in draws]) for name in self.prior.all_names}

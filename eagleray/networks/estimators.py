@@ -79,7 +79,7 @@ class DensityEstimator(_Ensemble):
         """Build the members."""
         super().__init__(_Member, n_value, example, settings, rngs=rngs)
         is_vector = isinstance(example, int) or len(getattr(example, "shape", ())) == 1
-        self.regression = Regression(n_value, self.n_context if is_vector else 0)
+        self.regression = Regression(n_value, self.n_context if is_vector and settings.regression else 0)
 
     def learn_scales(self, values: Float[AnyArray, "n n_value"], contexts: Any, *, bend_values: bool = False) -> None:
         """Take all constants from training data.

@@ -12,6 +12,7 @@ from eagleray.networks.warps import Warp
 from eagleray.records import AnyArray
 
 # Longest context in which a linear relation is looked for: that of summaries, and not of raw light curves.
+# Products of its entries as further features were worse: the residuals of a curved relation have heavy tails.
 _LONGEST = 512
 # Penalties that are tried, as fractions of the largest squared singular value.
 _PENALTIES = np.geomspace(1e-8, 1e2, 41)

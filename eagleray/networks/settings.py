@@ -41,6 +41,9 @@ class NetworkSettings:
         density: The conditional density, one of `DENSITIES`; not used for ratios.
         classifier: The classifier; used for ratios alone.
         embedding: What digests the context, one of `EMBEDDINGS`.
+        regression: Whether a density is asked about what a linear regression on the context leaves over, instead of the
+            value itself: better for most relations, worse for strongly curved ones (`pipeline.search` lets the data
+            choose).
         n_members: Networks of the ensemble, trained at the same time.
         precision: Precision of matrix products; weights, densities and all else stay in float32.
     """
@@ -48,6 +51,7 @@ class NetworkSettings:
     density: DensitySettings = CouplingSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     embedding: EmbeddingSettings = MlpSettings()
+    regression: bool = True
     n_members: int = 1
     precision: Literal["float32", "bfloat16"] = "float32"
 

@@ -33,6 +33,7 @@ from eagleray.training.losses import (
     ratio_loss,
 )
 
+_KINDS = {"npe": "posterior", "nle": "likelihood", "nre": "ratio"}
 # Fresh simulations from which scales are learnt and weights are chosen, where there is no data set.
 _N_FRESH = 4096
 
@@ -74,10 +75,13 @@ def learn(
         `AmortisedPosterior` for npe, else `SurrogatePosterior`.
 
     Raises:
-        InputError: If there are parts and the method cannot use them, or they do not divide x.
+        InputError: If there are parts and the method cannot use them, or they do not divide x; or `start` is of another
+            method.
         TrainingError: If the loss stops being finite.
     """
     config = config or Config()
+    if start is not None and start.kind != _KINDS[config.method]:
+        raise InputError(f"start must be of the method {config.method}, got a learnt {start.kind}")
     key_split, key_weights, key_fit = jax.random.split(key, 3)
     training, validation, some = _shared_out(key_split, simulations, config.training.validation_fraction)
     if n_parts > 1:

@@ -25,7 +25,6 @@ PairAt = Callable[[Key, Float[Array, " n_theta"]], Bank]
 # Draws of posterior and prior that are tried at once for a truncated prior, and how often at most.
 _N_REGION, _MOST_STEPS = 40_000, 10
 # Chains of a learnt likelihood.
-_N_CHAINS = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -130,8 +129,8 @@ def prior_positions(key: Key, prior: Prior, n: int) -> NDArray[np.floating]:
 def posterior_positions(key: Key, posterior: Trained, x_obs: AnyArray, n: int) -> NDArray[np.floating]:
     """Draws from a posterior in the unconstrained space, (n, n_theta)."""
     if isinstance(posterior, SurrogatePosterior):
-        chains = posterior.sample_chains(key, x_obs, n_chains=_N_CHAINS, n_draws=-(-n // _N_CHAINS))
-        return np.swapaxes(chains.positions, 0, 1).reshape(-1, chains.positions.shape[-1])[:n]
+        draws = posterior.sample(key, x_obs, n)
+        return np.asarray(jax.vmap(posterior.prior.unconstrain)({name: jnp.asarray(d) for name, d in draws.items()}))
     draw = jax.jit(posterior.draw_positions, static_argnums=3)
     return np.asarray(draw(posterior.state, key, jnp.asarray(x_obs), n))
 

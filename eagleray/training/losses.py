@@ -175,9 +175,9 @@ class RatioSettings:
             raise ValueError(f"kind must be one of a, b, c, got {self.kind!r}")
         if self.n_contrasts < 1:
             raise ValueError(f"n_contrasts must be at least 1, got {self.n_contrasts!r}")
-        if not self.gamma > 0:
-            raise ValueError(f"gamma must be positive, got {self.gamma!r}")
-        if not self.balance >= 0 or (self.balance > 0 and self.kind != "a"):
+        if not 0 < self.gamma < np.inf:
+            raise ValueError(f"gamma must be positive and finite, got {self.gamma!r}")
+        if not 0 <= self.balance < np.inf or (self.balance > 0 and self.kind != "a"):
             raise ValueError(f"balance must be at least 0, and 0 but for the kind a, got {self.balance!r}")
 
 

@@ -16,6 +16,7 @@ def gaussian(seed, n=N, *, shift=0.0, correlation=0.0):
     return np.random.default_rng(seed).multivariate_normal([shift, 0.0], covariance, n)
 
 
+@pytest.mark.slow
 def test_twins_are_told_by_chance():
     """False alarm 6e-5."""
     found = c2st(jax.random.key(0), gaussian(0), gaussian(1))

@@ -182,6 +182,7 @@ def searched():
     return search
 
 
+@pytest.mark.slow
 def test_outliers_of_several_widths(searched):
     """Uniform under the null, each width and all together (false alarm 4e-3); a wide peak is seen by wide windows."""
     tests = [searched(seed, 0.0) for seed in range(100)]

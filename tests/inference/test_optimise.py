@@ -232,6 +232,7 @@ def test_many_fits_are_the_same_as_each():
     assert abs(level / (power.mean(axis=1) * 64 * 3 / (64 * 3 + 1)) - 1).min() > 2e-3
 
 
+@pytest.mark.slow
 def test_log_uniform_priors_do_not_draw_the_maximum_to_their_corner():
     """A peak worth 4 in ln likelihood stays, where 1 / theta of three priors over decades would outweigh it."""
     freq = jnp.arange(1.0, 201.0)

@@ -41,13 +41,13 @@ def test_density_of_an_ensemble_is_the_mean_of_its_members_and_integrates_to_one
     densities = np.exp(jax.jit(jax.vmap(estimator.log_prob, in_axes=(0, None)))(points, context))
     assert densities.sum() * 0.4 * 0.02 == pytest.approx(1.0, abs=0.02)
     graphdef, state = nnx.split(estimator.members)
-    warp = estimator.value_warp
+    warp, regression, value = estimator.value_warp, estimator.regression, jnp.asarray(VALUES[0])
 
     @jax.jit
     def member(i):
         one = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[i], state))
-        log_prob = one.density.log_prob(warp(jnp.asarray(VALUES[0])), one.embedding(context))
-        return jnp.exp(log_prob + warp.log_det(jnp.asarray(VALUES[0])))
+        log_prob = one.density.log_prob(regression.residual(warp(value), context), one.embedding(context))
+        return jnp.exp(log_prob + warp.log_det(value) + regression.log_det())
 
     members = [float(member(i)) for i in range(3)]
     assert len(set(members)) == 3

@@ -51,11 +51,20 @@ class LayeredFlow(Density):
 
     def sample(self, key: Key, context: Float[Array, " n_context"]) -> Float[Array, " n_value"]:
         """Draw one vector."""
+        return self._from_noise(jax.random.normal(key, (self.n_value,), context.dtype), context)
+
+    def sample_many(self, key: Key, context: Float[Array, " n_context"], n: int) -> Float[Array, "n n_value"]:
+        """Draw n vectors with one context, of noise drawn at once."""
+        noise = jax.random.normal(key, (n, self.n_value), context.dtype)
+        return jax.vmap(self._from_noise, in_axes=(0, None))(noise, context)
+
+    def _from_noise(self, noise: Float[Array, " n_value"], context: Array) -> Float[Array, " n_value"]:
+        """The vector that a vector of noise stands for."""
         graphdef, weights = nnx.split(self.layers)
 
         def step(value: Array, layer_weights: Any) -> tuple[Array, None]:
             layer: Any = nnx.merge(graphdef, layer_weights)
             return layer.inverse(self.order_back(value), context), None
 
-        value, _ = jax.lax.scan(step, jax.random.normal(key, (self.n_value,), context.dtype), weights, reverse=True)
+        value, _ = jax.lax.scan(step, noise, weights, reverse=True)
         return value

@@ -1,5 +1,7 @@
 """Checks that the settings of several densities share."""
 
+import math
+
 # Spline bins have a smallest size; more of them than this would not fit.
 _MAX_BINS = 100
 
@@ -24,5 +26,5 @@ def check_splines(n_bins: int, bound: float) -> None:
     """
     if not 1 <= n_bins <= _MAX_BINS:
         raise ValueError(f"n_bins must be from 1 to {_MAX_BINS}, got {n_bins!r}")
-    if not bound > 0:
-        raise ValueError(f"bound must be positive, got {bound!r}")
+    if not 0 < bound < math.inf:
+        raise ValueError(f"bound must be positive and finite, got {bound!r}")
