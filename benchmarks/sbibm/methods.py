@@ -73,11 +73,12 @@ def npe_configs(n: int) -> list[Config]:
 
     Found by the held-out ln q of four tasks with one seed, before any C2ST of these was computed.
     """
+    long = {"max_epochs": 120, "patience": 20, "weight_decay": 0.02, "learning_rate": 0.002}
     tried = [
         {"training": {"max_epochs": 30, "weight_decay": 0.3}},
-        {"training": {"max_epochs": 60, "weight_decay": 0.02}},
         {"training": {"max_epochs": 60, "weight_decay": 1.0, "learning_rate": 0.002}},
-        {"training": {"max_epochs": 60, "weight_decay": 0.02}, "network": {"regression": False}},
+        {"training": long},
+        {"training": long, "network": {"regression": False}},
     ]
     return [make_config({"network": {"n_members": 4}}, one, {"n_simulations": n}) for one in tried]
 
@@ -125,7 +126,7 @@ def sequential_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple
         methods = [method for method, j in wanted if j == i]
         x_obs = task.observations[i - 1].x_obs.astype(np.float32)
         start = time.perf_counter()
-        found = rounds(key_rounds, task.prior, pair_at(task), x_obs, config=npe_configs(n)[1], n_rounds=N_ROUNDS)
+        found = rounds(key_rounds, task.prior, pair_at(task), x_obs, config=npe_configs(n)[0], n_rounds=N_ROUNDS)
         facts = {"rounds_seconds": time.perf_counter() - start, "prior_kept": found.kept[-1]}
         sources: dict[str, Any] = {"tsnpe": found.posterior}
         if "tsnpe_surrogate" in methods:
