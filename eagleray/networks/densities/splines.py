@@ -29,10 +29,9 @@ def spline_forward(
     References:
         Durkan et al. (2019), Neural Spline Flows, equations 4-5; Gregory & Delbourgo (1982).
     """
-    knots = _knots(parameters, bound)
     inside = jnp.abs(x) < bound
     within = jnp.where(inside, x, 0.0)
-    x0, width, y0, height, slope, d0, d1 = _bin_of(within, knots, by_height=False)
+    x0, width, y0, height, slope, d0, d1 = _bin_of(within, parameters, bound, by_height=False)
     t = (within - x0) / width
     denominator = slope + (d1 + d0 - 2.0 * slope) * t * (1.0 - t)
     y = y0 + height * (slope * t**2 + d0 * t * (1.0 - t)) / denominator
@@ -48,10 +47,9 @@ def spline_inverse(
     References:
         Durkan et al. (2019), Neural Spline Flows, equations 6-8 and appendix A.
     """
-    knots = _knots(parameters, bound)
     inside = jnp.abs(y) < bound
     within = jnp.where(inside, y, 0.0)
-    x0, width, y0, height, slope, d0, d1 = _bin_of(within, knots, by_height=True)
+    x0, width, y0, height, slope, d0, d1 = _bin_of(within, parameters, bound, by_height=True)
     rise = within - y0
     curvature = d1 + d0 - 2.0 * slope
     a = height * (slope - d0) + rise * curvature
@@ -71,19 +69,14 @@ def _log_derivative(t: Array, slope: Array, d0: Array, d1: Array, denominator: A
     return jnp.log(numerator) - 2.0 * jnp.log(denominator)
 
 
-def _knots(parameters: Array, bound: float) -> tuple[Array, Array, Array, Array, Array]:
-    """Left edges and sizes of the bins in x and y, and derivatives at every knot."""
+def _knots(parameters: Array, bound: float) -> tuple[Array, Array, Array, Array]:
+    """Left edges and sizes of the bins in x and y."""
     n_bins = (parameters.shape[-1] + 1) // 3
     widths = _sizes(parameters[..., :n_bins], bound)
     heights = _sizes(parameters[..., n_bins : 2 * n_bins], bound)
-    # softplus(offset) = 1 - _MIN_DERIVATIVE, so that zero parameters give derivative one.
-    offset = jnp.log(jnp.expm1(jnp.asarray(1.0 - _MIN_DERIVATIVE, parameters.dtype)))
-    inner = _MIN_DERIVATIVE + jax.nn.softplus(parameters[..., 2 * n_bins :] + offset)
-    ends = [(0, 0)] * (parameters.ndim - 1) + [(1, 1)]
-    derivatives = jnp.pad(inner, ends, constant_values=1.0)
     left_x = jnp.cumsum(widths, axis=-1) - widths - bound
     left_y = jnp.cumsum(heights, axis=-1) - heights - bound
-    return left_x, widths, left_y, heights, derivatives
+    return left_x, widths, left_y, heights
 
 
 def _sizes(parameters: Array, bound: float) -> Array:
@@ -92,17 +85,20 @@ def _sizes(parameters: Array, bound: float) -> Array:
     return 2.0 * bound * (_MIN_WIDTH + (1.0 - _MIN_WIDTH * n_bins) * jax.nn.softmax(parameters, axis=-1))
 
 
-def _bin_of(value: Array, knots: tuple[Array, Array, Array, Array, Array], *, by_height: bool) -> tuple[Array, ...]:
+def _bin_of(value: Array, parameters: Array, bound: float, *, by_height: bool) -> tuple[Array, ...]:
     """The bin that holds each value; picked by a mask, since gathers differentiate to slow scatters on a CPU."""
-    left_x, widths, left_y, heights, derivatives = knots
+    left_x, widths, left_y, heights = _knots(parameters, bound)
     left = left_y if by_height else left_x
     reached = (value[..., None] >= left).at[..., 0].set(True)
     following = jnp.pad(reached[..., 1:], [(0, 0)] * (reached.ndim - 1) + [(0, 1)], constant_values=False)
     mask = (reached & ~following).astype(value.dtype)
 
-    def pick(array: Array) -> Array:
+    def pick(array: Array, mask: Array = mask) -> Array:
         return (array * mask).sum(axis=-1)
 
+    # The numbers behind the derivatives are picked first, so that two derivatives are computed and not all.
+    inner = parameters[..., 2 * widths.shape[-1] :]
+    first, last = mask[..., 0] > 0, mask[..., -1] > 0
     width, height = pick(widths), pick(heights)
     return (
         pick(left_x),
@@ -110,6 +106,13 @@ def _bin_of(value: Array, knots: tuple[Array, Array, Array, Array, Array], *, by
         pick(left_y),
         height,
         height / width,
-        pick(derivatives[..., :-1]),
-        pick(derivatives[..., 1:]),
+        jnp.where(first, 1.0, _derivative(pick(inner, mask[..., 1:]))),
+        jnp.where(last, 1.0, _derivative(pick(inner, mask[..., :-1]))),
     )
+
+
+def _derivative(number: Array) -> Array:
+    """Derivative at an inner knot from an unconstrained number; 1 from 0."""
+    # softplus(offset) = 1 - _MIN_DERIVATIVE.
+    offset = jnp.log(jnp.expm1(jnp.asarray(1.0 - _MIN_DERIVATIVE, number.dtype)))
+    return _MIN_DERIVATIVE + jax.nn.softplus(number + offset)
