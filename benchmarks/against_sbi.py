@@ -81,8 +81,10 @@ def ratios(results: dict[str, Any]) -> dict[str, float]:
         "sample_ratio": mean(lambda sbi, ours: sbi["sample_later"] / ours["sample_later"]),
         "sample_ratio_first": mean(lambda sbi, ours: sbi["sample_first"] / ours["sample_first"]),
         "nle_train_ratio": mean(lambda sbi, ours: sbi["nle_train_wall"] / ours["nle_train_wall"]),
-        "nle_ess_ratio": mean(lambda sbi, ours: ours["nle_tempered_smc_ess_per_second"] / sbi["nle_ess_per_second"]),
-        "nle_nuts_ess_ratio": mean(lambda sbi, ours: ours["nle_nuts_ess_per_second"] / sbi["nle_ess_per_second"]),
+        "nle_smc_ess_ratio": mean(
+            lambda sbi, ours: ours["nle_tempered_smc_ess_per_second"] / sbi["nle_ess_per_second"]
+        ),
+        "nle_ess_ratio": mean(lambda sbi, ours: ours["nle_nuts_ess_per_second"] / sbi["nle_ess_per_second"]),
     }
 
 

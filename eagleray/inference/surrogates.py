@@ -141,18 +141,21 @@ class SurrogatePosterior:
         self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = _SAMPLER, **options: Any
     ) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.floating]]:
         """`sample`, and the log posterior density of each draw (n,) in physical units, up to a constant."""
-        n_chains = options.pop("n_chains", 4)
+        chains = self._enough(key, x_obs, n, method, **options)
+        positions = jnp.asarray(_spaced(chains.positions, n))
+        log_prob = _spaced(chains.log_density, n) - np.asarray(jax.jit(jax.vmap(self.prior.log_det))(positions))
+        return {name: _spaced(draws, n) for name, draws in chains.draws.items()}, log_prob
+
+    def sample_positions(
+        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = _SAMPLER, **options: Any
+    ) -> Float[NDArray[np.floating], "n n_theta"]:
+        """`sample`, in the prior's unconstrained space."""
+        return _spaced(self._enough(key, x_obs, n, method, **options).positions, n)
+
+    def _enough(self, key: Key, x_obs: AnyArray, n: int, method: str, *, n_chains: int = 4, **options: Any) -> Samples:
+        """Chains with n draws between them, or more."""
         n_draws = max(-(-n // n_chains), _FEWEST if method == _SAMPLER else 1)
-        chains = self.sample_chains(key, x_obs, method, n_chains=n_chains, n_draws=n_draws, **options)
-        # Evenly spaced among draw i of every chain before draw i + 1 of any.
-        rows = np.arange(n) * n_chains * n_draws // n
-
-        def chosen(values: NDArray[Any]) -> NDArray[Any]:
-            return np.swapaxes(np.asarray(values), 0, 1).reshape(-1, *values.shape[2:])[rows]
-
-        positions = jnp.asarray(chosen(chains.positions))
-        log_prob = chosen(chains.log_density) - np.asarray(jax.jit(jax.vmap(self.prior.log_det))(positions))
-        return {name: chosen(draws) for name, draws in chains.draws.items()}, log_prob
+        return self.sample_chains(key, x_obs, method, n_chains=n_chains, n_draws=n_draws, **options)
 
     def sample_each(
         self, key: Key, x_obs: Float[AnyArray, "n_obs n_features"], n: int, **options: Any
@@ -161,3 +164,9 @@ class SurrogatePosterior:
         options = {"n_chains": 1} | options
         draws = [self.sample(jax.random.fold_in(key, i), x, n, **options) for i, x in enumerate(x_obs)]
         return {name: np.stack([some[name] for some in draws]) for name in self.prior.all_names}
+
+
+def _spaced(values: NDArray[Any], n: int) -> NDArray[Any]:
+    """N of the draws (n_chains, n_draws, ...), evenly spaced: draw i of every chain before draw i + 1 of any."""
+    together = np.swapaxes(np.asarray(values), 0, 1).reshape(-1, *values.shape[2:])
+    return together[np.arange(n) * len(together) // n]

@@ -21,7 +21,7 @@ _LEAST_VARIANCE = 1e-6
 
 
 class Regression(nnx.Module):
-    """r = L^-1 (value - A c - b), c the warped context: a ridge regression and the Cholesky factor of its residuals.
+    """r = L^-1 (value - A c), c the warped context: a ridge regression and the Cholesky factor of its residuals.
 
     A network that starts from here learns only what a linear-Gaussian model has not said.
 
@@ -49,14 +49,14 @@ class Regression(nnx.Module):
         *,
         keep: tuple[bool, ...] = (),
     ) -> None:
-        """Take all constants from training data.
+        """Take all constants from training data; none where rows are fewer than twice the entries of value or context.
 
         Args:
             values: (n, n_value), standardised.
             contexts: (n, n_context).
             keep: Which entries of the value are left as they are, as discrete ones must be; none by default.
         """
-        if not self.n_context or len(values) <= 2 * np.shape(values)[1]:
+        if not self.n_context or len(values) <= 2 * max(np.shape(values)[1], self.n_context):
             return
         values = np.asarray(values, np.float64)
         kept = np.array(keep) if any(keep) else np.zeros(values.shape[1], bool)

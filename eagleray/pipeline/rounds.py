@@ -129,8 +129,7 @@ def prior_positions(key: Key, prior: Prior, n: int) -> NDArray[np.floating]:
 def posterior_positions(key: Key, posterior: Trained, x_obs: AnyArray, n: int) -> NDArray[np.floating]:
     """Draws from a posterior in the unconstrained space, (n, n_theta)."""
     if isinstance(posterior, SurrogatePosterior):
-        draws = posterior.sample(key, x_obs, n)
-        return np.asarray(jax.vmap(posterior.prior.unconstrain)({name: jnp.asarray(d) for name, d in draws.items()}))
+        return posterior.sample_positions(key, x_obs, n)
     draw = jax.jit(posterior.draw_positions, static_argnums=3)
     return np.asarray(draw(posterior.state, key, jnp.asarray(x_obs), n))
 

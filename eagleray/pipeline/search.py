@@ -1,6 +1,7 @@
 """Several ways to train, of which the data choose one."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from eagleray.config import Config
@@ -25,7 +26,15 @@ class Found(NamedTuple):
     losses: tuple[float, ...]
 
 
-def best_of(key: Key, prior: Prior, simulations: Simulations, configs: Sequence[Config], **options: Any) -> Found:
+def best_of(
+    key: Key,
+    prior: Prior,
+    simulations: Simulations,
+    configs: Sequence[Config],
+    *,
+    folder: Path | None = None,
+    **options: Any,
+) -> Found:
     """Train by each of several configurations, and keep the one with the least validation loss.
 
     All of them train and validate on the same simulations. How long and how hard to hold weights back is what depends
@@ -36,6 +45,7 @@ def best_of(key: Key, prior: Prior, simulations: Simulations, configs: Sequence[
         prior: As in `learn`.
         simulations: As in `learn`.
         configs: What to try; of one method and one validation fraction, without which losses do not compare.
+        folder: As in `learn`; each training has a folder of its own in it, named by its place.
         **options: Others of `learn`.
 
     Raises:
@@ -44,7 +54,11 @@ def best_of(key: Key, prior: Prior, simulations: Simulations, configs: Sequence[
     compared = {(config.method, config.training.validation_fraction) for config in configs}
     if len(compared) != 1:
         raise InputError(f"configs must share one method and one validation_fraction, got {len(compared)} of them")
-    found = [learn(key, prior, simulations, config=config, **options) for config in configs]
+    places = [None if folder is None else folder / str(i) for i in range(len(configs))]
+    found = [
+        learn(key, prior, simulations, config=config, folder=place, **options)
+        for config, place in zip(configs, places, strict=True)
+    ]
     losses = tuple(min(posterior.history.validation_loss) for posterior in found)
     chosen = losses.index(min(losses))
     return Found(found[chosen], chosen, losses)
