@@ -7,9 +7,9 @@ of events behind dead time. For parameters drawn from the prior, z = (posterior 
 deviation must then scatter with a mean square of one, whatever the posterior's shape. The posterior of Q is skewed, so
 that its z has a long tail: the truth's rank among the draws must be uniform too, and tells sooner.
 
-The rate is constant in bins of 2.5 ms (ten in the shortest cycle asked for) and varies at the 600 frequencies up to
-60 Hz; `rms` is the expected fractional rms of that rate. Events come from it in continuous time, by
-`eagleray.simulators`, and meet the likelihood with nothing but their times.
+Source and detectors are those of the problem `dead_time_qpo`. The rate is constant in bins of 2.5 ms (ten in the
+shortest cycle asked for) and varies at the 600 frequencies up to 60 Hz; `rms` is the expected fractional rms of that
+rate. Events come from it in continuous time and meet the likelihood with nothing but their times.
 
 The file is written after each draw; run again with the same settings, it is taken up where it stands.
 """
@@ -27,11 +27,11 @@ from typing import Any
 
 from benchmarks.timing import machine_facts, one_thread_environment
 
-PRIOR = {"rms": "uniform(0.1, 0.5)", "nu": "uniform(5, 40)", "q": "uniform(3, 30)", "rate": "uniform(500, 1500)"}
+PRIOR = {"rms": "uniform(0.1, 0.5)", "centre": "uniform(5, 40)", "q": "uniform(3, 30)", "rate": "uniform(500, 1500)"}
 DURATION, BIN, DEAD_TIME, N_DETECTORS = 10.0, 2.5e-3, 2.5e-3, 2
 N_FREQ = 600
 N_STARTS = 4096
-EXAMPLE = {"rms": 0.35, "nu": 20.0, "q": 10.0, "rate": 1000.0}
+EXAMPLE = {"rms": 0.35, "centre": 20.0, "q": 10.0, "rate": 1000.0}
 FULL = {"n_chains": 4, "n_warmup": 300, "n_draws": 500}
 QUICK = {"n_chains": 2, "n_warmup": 200, "n_draws": 300}
 SEED = 2026
@@ -44,44 +44,24 @@ class Experiment:
         """Set up the model; compilation comes with the first data."""
         import jax
 
-        from eagleray.likelihoods.cox import LogNormalRate
         from eagleray.priors import Prior
+        from eagleray.problems.dead_time_qpo import WatchedQpo
         from eagleray.records import TimeGrid
 
         self.jax = jax
         self.n_chains, self.n_warmup, self.n_draws = n_chains, n_warmup, n_draws
         self.grid = TimeGrid(n_bins=round(DURATION / BIN), dt=BIN)
         self.prior = Prior(PRIOR)
-        self.rate = LogNormalRate(spectrum=self.spectrum, grid=self.grid, mean="rate", n_freq=N_FREQ)
-        self.simulate = jax.jit(self._simulate)
+        self.source = WatchedQpo(
+            grid=self.grid,
+            n_freq=N_FREQ,
+            n_detectors=N_DETECTORS,
+            dead_time=DEAD_TIME,
+            highest_rate=self.prior.upper_end("rate"),
+        )
+        self.simulate = jax.jit(self.source.events)
         self.chain = jax.jit(self._chain)
         self.pool = ThreadPoolExecutor(os.cpu_count())
-
-    def spectrum(self, freq: Any, theta: Any) -> Any:
-        """Lorentzian of ln rate, with the variance that gives a log-normal rate its fractional rms."""
-        import jax.numpy as jnp
-
-        score = 2.0 * theta["q"] * (freq / theta["nu"] - 1.0)
-        shape = jnp.where(jnp.arange(len(freq)) < N_FREQ, 1.0 / (1.0 + score * score), 0.0)
-        return jnp.log1p(theta["rms"] ** 2) * DURATION * shape / shape.sum()
-
-    def _simulate(self, key: Any, theta: Any) -> Any:
-        """Padded events of each detector."""
-        import jax.numpy as jnp
-
-        from eagleray.simulators.observe.events import event_capacity
-        from eagleray.simulators.observe.time_change import cumulative_rate, recorded_events_from_rate
-        from eagleray.simulators.timmer_koenig import fourier_frequencies, gaussian_process, process_variance
-
-        key_rate, key_events = self.jax.random.split(key)
-        n, dt = self.grid.n_bins, self.grid.dt
-        power = self.spectrum(jnp.asarray(fourier_frequencies(n, dt), jnp.float32), theta)
-        log_rate = gaussian_process(key_rate, power, n, dt) - 0.5 * process_variance(power, n, dt)
-        cumulative = cumulative_rate(theta["rate"] * jnp.exp(log_rate), self.grid)
-        highest = self.prior.upper_end("rate")
-        capacity = event_capacity(1.1 * DURATION * highest / (1.0 + highest * DEAD_TIME))
-        draw = lambda key: recorded_events_from_rate(key, cumulative, jnp.float32(DEAD_TIME), capacity)  # noqa: E731
-        return self.jax.vmap(draw)(self.jax.random.split(key_events, N_DETECTORS))
 
     def observe(self, key: Any, theta: Any, dead_time: float = DEAD_TIME) -> Any:
         """Simulate one data set, and count events and live time: the host's part, in float64."""
@@ -103,9 +83,8 @@ class Experiment:
     def target(self, bins: Any) -> Any:
         """Posterior of parameters and Fourier coefficients."""
         from eagleray.inference.latent import cox_target
-        from eagleray.likelihoods.cox import CoxProcess
 
-        return cox_target(self.prior, CoxProcess(rate=self.rate, bins=bins))
+        return cox_target(self.prior, self.source.cox(bins))
 
     def start(self, key: Any, bins: Any) -> Any:
         """Where a chain starts: a draw of the prior, chosen by an approximate likelihood that sees every frequency.
@@ -122,11 +101,11 @@ class Experiment:
         total, live = bins.counts.sum(), bins.live.sum()
         rate = total / live
         power = jnp.abs(jnp.fft.rfft(bins.counts - rate * bins.live)[1 : N_FREQ + 1]) ** 2
-        freq = jnp.asarray(self.rate.freq, power.dtype)
+        freq = jnp.asarray(self.source.rate.freq, power.dtype)
 
         def score(theta: Any) -> Any:
             gain = (rate * live / grid.n_bins) ** 2 * grid.n_bins / (2.0 * grid.dt)
-            return whittle(power, gain * self.spectrum(freq, theta)[:N_FREQ] + total)
+            return whittle(power, gain * self.source.spectrum(freq, theta)[:N_FREQ] + total)
 
         theta = jax.vmap(self.prior.sample)(jax.random.split(key_prior, N_STARTS))
         chosen = jax.random.categorical(key_choice, jax.vmap(score)(theta))
@@ -134,7 +113,7 @@ class Experiment:
         near = {name: values[chosen] for name, values in theta.items()} | {
             "rate": jnp.clip(rate, low + 0.02 * (high - low), high - 0.02 * (high - low))
         }
-        return self.target(bins).join(near, jax.random.normal(key_latent, (self.rate.n_latent,), power.dtype))
+        return self.target(bins).join(near, jax.random.normal(key_latent, (self.source.rate.n_latent,), power.dtype))
 
     def _chain(self, key: Any, bins: Any) -> dict[str, Any]:
         """One NUTS chain; the data are an argument, so that one program serves all of them."""

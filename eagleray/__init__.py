@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from eagleray.interop.reading import read_observation
     from eagleray.pipeline.amortised import infer, train
     from eagleray.pipeline.exact import fit
+    from eagleray.pipeline.problem_fit import fit_problem
     from eagleray.pipeline.results import write_result
     from eagleray.problems import make_problem
 
@@ -28,6 +29,7 @@ __all__ = [
     "Config",
     "InputError",
     "fit",
+    "fit_problem",
     "infer",
     "load_posterior",
     "make_problem",
@@ -42,6 +44,7 @@ _HOMES = {
     "Config": "eagleray.config",
     "InputError": "eagleray.errors",
     "fit": "eagleray.pipeline.exact",
+    "fit_problem": "eagleray.pipeline.problem_fit",
     "infer": "eagleray.pipeline.amortised",
     "load_posterior": "eagleray.inference.storage",
     "make_problem": "eagleray.problems",

@@ -25,7 +25,11 @@ _messages = Console(stderr=True, highlight=False, soft_wrap=True)
 _INTERRUPTED = 130
 
 Observation = Annotated[
-    Path, typer.Argument(help="Light curve (text, or FITS with a RATE table) or event list (FITS, or text with times).")
+    list[Path],
+    typer.Argument(
+        help="Light curve (text, or FITS with a RATE table) or event list (FITS, or text with times); two files for a "
+        "problem of two bands or detectors."
+    ),
 ]
 Problem = Annotated[str | None, typer.Option(help="What the variability is taken to be; see `eagleray problems`.")]
 Priors = Annotated[
@@ -101,13 +105,10 @@ def infer(
 ) -> None:
     """Infer the posterior of an observation's variability, with its calibration, figures and a report."""
     from eagleray.files import check_target
-    from eagleray.interop.reading import read_observation
 
-    folder = out or Path(f"{observation.name.split('.')[0]}_eagleray")
+    folder = out or Path(f"{_stem(observation)}_eagleray")
     check_target(folder, overwrite=overwrite)
     settings = _training_config(config, problem, prior, setting, simulations, seed, draws)
-    data = read_observation(observation, dt=dt, counts_unit=counts_unit, band=band)
-    _describe(data)
 
     from eagleray.inference.storage import load_posterior
     from eagleray.pipeline import amortised
@@ -119,6 +120,8 @@ def infer(
         fixed = sorted(settings.model_fields_set & amortised.FIXED_BY_NETWORK)
         if fixed:
             raise InputError(f"--network answers with its own {fixed[0]}; leave out what sets {', '.join(fixed)}")
+    asked = settings.problem if trained is None else trained.signature["problem"]
+    data = _read(observation, asked, dt=dt, counts_unit=counts_unit, band=band)
     with _progress(quiet) as watch:
         result, posterior = amortised.infer(
             data,
@@ -138,6 +141,10 @@ def fit(
     model: Annotated[
         str | None,
         typer.Option(help='Model of the power spectrum, as `"powerlaw + qpo:lorentzian + constant"`.'),
+    ] = None,
+    problem: Annotated[
+        str | None,
+        typer.Option(help="Sample the exact posterior of this problem instead; see `eagleray problems`."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; default: the file's name + `_fit_eagleray`.")] = None,
     segment: Annotated[
@@ -159,25 +166,38 @@ def fit(
 ) -> None:
     """Fit a model to the power spectrum by its exact likelihood: best fit, posterior, checks, figures and a report.
 
+    With `--problem` what is fitted is not a spectrum but whatever that problem explains, by its exact likelihood.
+
     A prior can also fix a parameter, `constant.level="fixed(2)"`, or tie it to another, as
     `lorentzian_2.centre="tied(2 * lorentzian.centre)"`.
     """
     from eagleray.config import FitConfig
     from eagleray.files import check_target
-    from eagleray.interop.reading import read_observation
 
-    folder = out or Path(f"{observation.name.split('.')[0]}_fit_eagleray")
+    folder = out or Path(f"{_stem(observation)}_fit_eagleray")
     check_target(folder, overwrite=overwrite)
-    options = {"model": model, "segment_size": segment, "rebin": rebin, "norm": norm, "sampler": sampler}
-    settings = _config(FitConfig, config, prior, setting, options | {"n_draws": draws, "seed": seed})
-    data = read_observation(observation, dt=dt, counts_unit=counts_unit, band=band)
-    _describe(data)
+    of_spectrum = {"model": model, "segment_size": segment, "rebin": rebin, "norm": norm}
+    options = of_spectrum | {"problem": problem, "sampler": sampler, "n_draws": draws, "seed": seed}
+    settings = _config(FitConfig, config, prior, setting, options)
+    misplaced = sorted(settings.model_fields_set & set(of_spectrum)) if settings.problem else []
+    if misplaced:
+        raise InputError(
+            f"{misplaced[0]} is of a power spectrum, which the problem {settings.problem} is not; leave it"
+        )
+    data = _read(observation, settings.problem, dt=dt, counts_unit=counts_unit, band=band)
 
-    from eagleray.pipeline import exact
     from eagleray.pipeline.results import write_result
 
     with _progress(quiet) as watch:
-        result = exact.fit(data, config=settings, command=shlex.join(["eagleray", *sys.argv[1:]]), watch=watch)
+        command = shlex.join(["eagleray", *sys.argv[1:]])
+        if settings.problem is None:
+            from eagleray.pipeline.exact import fit as fit_spectrum
+
+            result = fit_spectrum(data, config=settings, command=command, watch=watch)
+        else:
+            from eagleray.pipeline.problem_fit import fit_problem
+
+            result = fit_problem(data, config=settings, command=command, watch=watch)
         write_result(result, folder, overwrite=overwrite)
     _answer(result, folder)
 
@@ -185,7 +205,7 @@ def fit(
 @app.command()
 def train(
     observation: Annotated[
-        Path, typer.Argument(help="Observation, as for `infer`; or a TOML file of settings that names one.")
+        list[Path], typer.Argument(help="Observation, as for `infer`; or a TOML file of settings that names one.")
     ],
     out: Annotated[Path | None, typer.Option(help="Folder for the trained network; must stand here or there.")] = None,
     problem: Problem = None,
@@ -210,20 +230,19 @@ def train(
     """
     from eagleray.files import check_target
 
-    is_settings = observation.suffix == ".toml"
-    if is_settings and config is not None:
-        raise InputError(f"settings must come from one TOML file, got {observation} and {config}")
-    settings = _training_config(
-        observation if is_settings else config, problem, prior, setting, simulations, seed, None
-    )
-    file = observation if is_settings else config
+    is_settings = observation[0].suffix == ".toml"
+    if is_settings and (config is not None or len(observation) > 1):
+        raise InputError(f"settings must come from one TOML file, got {observation[0]} and {config or observation[1]}")
+    file = observation[0] if is_settings else config
+    settings = _training_config(file, problem, prior, setting, simulations, seed, None)
     if file is not None:
         out = out or (None if settings.out is None else file.parent / settings.out)
         bank = bank or (None if settings.bank is None else file.parent / settings.bank)
     if is_settings:
         if settings.observation is None:
             raise InputError(f'{file} must name an observation, as observation = "lc.txt"; it names none')
-        observation = observation.parent / settings.observation
+        named = [settings.observation] if isinstance(settings.observation, str) else settings.observation
+        observation = [file.parent / name for name in named]
     if bank is not None and settings.simulations == "fresh":
         raise InputError(f"simulations must be kept to train on a bank, got fresh and {bank}; leave one of them out")
     if bank is None and on_disk:
@@ -282,20 +301,79 @@ def simulate(
 
 
 @app.command()
+def diagnose(
+    result: Annotated[Path, typer.Argument(help="Folder of a result of `infer`, or of a trained network.")],
+    observation: Annotated[
+        list[Path] | None,
+        typer.Argument(help="What was observed; default: the result's light curve. A network by itself needs one."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder; default: the result's name + `_diagnosis`.")] = None,
+    simulations: Annotated[int, typer.Option(help="Fresh simulations to test with.", min=100)] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of every random number.", min=0)] = 0,
+    dt: BinWidth = None,
+    counts_unit: CountsUnit = 1.0,
+    band: Band = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put a trained network to every test, over its whole prior and at the observation, and write the page.
+
+    Ranks with simultaneous bands, coverage of highest-density regions and of random points (TARP), z-scores and
+    contraction; at the observation its distance from the simulations, a local classifier test, statistics of simulated
+    data, and importance weights where the likelihood is known.
+    """
+    from eagleray.files import check_target
+    from eagleray.inference.storage import load_posterior
+    from eagleray.interop.datatree import read_shown
+    from eagleray.interop.reading import light_curve_of
+    from eagleray.problems import find_problem
+
+    folder = out or result.with_name(f"{result.resolve().name}_diagnosis")
+    check_target(folder, overwrite=overwrite)
+    network = result / "network" if (result / "network").is_dir() else result
+    trained = load_posterior(network)
+    takes = find_problem(trained.signature["problem"]).takes
+    if observation:
+        data = _read(observation, trained.signature["problem"], dt=dt, counts_unit=counts_unit, band=band)
+    elif takes == "light curve" and (result / "posterior.nc").is_file():
+        data = read_shown(result / "posterior.nc")
+        _describe(light_curve_of(data))
+    else:
+        raise InputError(f"the observation must be given ({takes}), got none: eagleray diagnose {result} OBSERVATION")
+
+    from eagleray.diagnostics.diagnosis import Diagnosis
+    from eagleray.pipeline import amortised, diagnosis
+    from eagleray.report.diagnosis import write_diagnosis
+
+    problem = amortised.matching_problem(trained, data)
+    command = shlex.join(["eagleray", *sys.argv[1:]])
+    with _progress(quiet) as watch:
+        found: Diagnosis = diagnosis.diagnose(trained, problem, n=simulations, seed=seed, command=command, watch=watch)
+        write_diagnosis(found, folder, overwrite=overwrite)
+    console = Console()
+    for verdict in (*found.everywhere, *found.here):
+        console.print(f"{verdict.state:>11}  {verdict.title}", highlight=False)
+    console.print(f"Page: {folder / 'diagnosis.html'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
 def problems() -> None:
-    """List the problems: what they are, their parameters and settings, and the exact answer where one is known."""
+    """List the problems: what they are, their parameters and settings, what they take, the exact answer, the cost."""
     from eagleray.problems import PROBLEMS
 
     console = Console(highlight=False)
     for name, entry in PROBLEMS.items():
-        parameters = ", ".join(f"{p} [{unit}]" if unit else p for p, unit in entry.units.items())
-        settings = ", ".join(f"{key} = {value:g}" for key, value in entry.settings.items())
+        named = ", ".join(f"{p} [{unit}]" if unit else p for p, unit in entry.units.items())
+        parameters = f"{len(entry.units)}: {named}"
+        settings = ", ".join(f"{key} = {value:g}" for key, value in entry.settings.items()) or "none"
         console.print(name, style="bold")
         for title, text in (
             ("what", entry.about),
             ("parameters", parameters),
             ("settings", settings),
+            ("takes", entry.takes),
             ("exact answer", entry.reference),
+            ("cost", f"{1e3 * entry.seconds:.2g} ms for each simulation on one core"),
         ):
             console.print(f"  {title:<13} {text}", markup=False)
 
@@ -374,13 +452,26 @@ def _value(text: str) -> Any:
         return text
 
 
-def _problem(observation: Path, settings: Any, dt: float | None, counts_unit: float, band: int) -> Any:
-    """The problem of the settings for one file."""
-    from eagleray.interop.reading import read_observation
+def _stem(observation: list[Path]) -> str:
+    """What results are called by default: the first file's name."""
+    return observation[0].name.split(".")[0]
+
+
+def _read(observation: list[Path], problem: str | None, **options: Any) -> Any:
+    """What was observed, as a problem takes it; without a problem a light curve."""
+    from eagleray.interop.reading import light_curve_of, read_for
+    from eagleray.problems import find_problem
+
+    data = read_for(observation, "light curve" if problem is None else find_problem(problem).takes, **options)
+    _describe(light_curve_of(data))
+    return data
+
+
+def _problem(observation: list[Path], settings: Any, dt: float | None, counts_unit: float, band: int) -> Any:
+    """The problem of the settings for one observation."""
     from eagleray.problems import make_problem
 
-    data = read_observation(observation, dt=dt, counts_unit=counts_unit, band=band)
-    _describe(data)
+    data = _read(observation, settings.problem, dt=dt, counts_unit=counts_unit, band=band)
     return make_problem(settings.problem, data, settings.prior, **settings.settings)
 
 

@@ -36,7 +36,8 @@ class Config(pydantic.BaseModel):
         network: What the network is made of; a density of kind "flow_matching" or "score" makes npe FMPE or NPSE.
         ratio: Which ratio estimation, for nre.
         training: How it is trained.
-        observation: File of the observation, for `eagleray train run.toml`; relative to the TOML file.
+        observation: File of the observation, or files of several bands or detectors, for `eagleray train run.toml`;
+            relative to the TOML file.
         bank: Bank of simulations to train on, for the same.
         out: Folder for the trained network, for the same.
     """
@@ -57,7 +58,7 @@ class Config(pydantic.BaseModel):
     network: NetworkSettings = NetworkSettings()
     ratio: RatioSettings = RatioSettings()
     training: TrainingSettings = TrainingSettings()
-    observation: str | None = None
+    observation: str | tuple[str, ...] | None = None
     bank: str | None = None
     out: str | None = None
 
@@ -83,6 +84,8 @@ class FitConfig(pydantic.BaseModel):
 
     Attributes:
         model: Model of the power spectrum, as text.
+        problem: Name of a problem with an exact likelihood, which is fitted instead of a spectrum.
+        settings: Settings of that problem.
         prior: Priors that replace the defaults; also "fixed(2)" and "tied(2 * qpo.centre)".
         norm: Norm of the spectrum.
         segment_size: Length of the segments whose periodograms are averaged [s]; None: one periodogram of all.
@@ -99,6 +102,8 @@ class FitConfig(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     model: str = "powerlaw + constant"
+    problem: str | None = None
+    settings: dict[str, float] = {}
     prior: dict[str, str] = {}
     norm: Norm = "frac"
     segment_size: float | None = pydantic.Field(default=None, gt=0, allow_inf_nan=False)

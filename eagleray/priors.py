@@ -33,6 +33,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "normal": ("mean", "sd"),
     "lognormal": ("log_mean", "log_sd"),
     "truncnormal": ("mean", "sd", "low", "high"),
+    "gamma": ("shape", "inverse_scale"),
 }
 _TEXT = re.compile(r"\s*([a-z]+)\s*\(([^()]*)\)\s*")
 _TIE = re.compile(r"(?:(?P<factor>[^*]+)\*)?\s*(?P<name>[A-Za-z_][\w.]*)\s*")
@@ -112,7 +113,8 @@ class Prior:
             return low, high
         family, numbers = _split(self.texts[name])
         ends = dict(zip(FAMILIES[family], numbers, strict=True))
-        return ends.get("low", 0.0 if family == "lognormal" else -math.inf), ends.get("high", math.inf)
+        positive = family in ("lognormal", "gamma")
+        return ends.get("low", 0.0 if positive else -math.inf), ends.get("high", math.inf)
 
     def sample(self, key: Key) -> dict[str, Float[Array, ""]]:
         """Draw one set of parameters."""
@@ -251,9 +253,9 @@ def _check_order(name: str, family: str, values: Mapping[str, float]) -> None:
         )
     if family == "loguniform" and not low > np.finfo(np.float32).tiny:
         raise InputError(f"the prior of {name} must have low > 0 (1.2e-38) to be log-uniform, got low={low:g}")
-    for spread in ("sd", "log_sd"):
-        if spread in values and not values[spread] > 0:
-            raise InputError(f"the prior of {name} must have {spread} > 0, got {values[spread]:g}")
+    for positive in ("sd", "log_sd", "shape", "inverse_scale"):
+        if positive in values and not values[positive] > 0:
+            raise InputError(f"the prior of {name} must have {positive} > 0, got {values[positive]:g}")
 
 
 def _check_samples(name: str, text: str, distribution: dist.Distribution) -> None:
@@ -274,6 +276,8 @@ def _distribution(family: str, values: Mapping[str, float]) -> dist.Distribution
         return dist.Normal(values["mean"], values["sd"])
     if family == "lognormal":
         return dist.LogNormal(values["log_mean"], values["log_sd"])
+    if family == "gamma":
+        return dist.Gamma(values["shape"], values["inverse_scale"])
     return dist.TruncatedNormal(values["mean"], values["sd"], low=values["low"], high=values["high"])
 
 

@@ -447,6 +447,29 @@ class PredictiveCheck:
     n: int
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Panel:
+    """What observed and simulated data are compared by, and how it is drawn.
+
+    Attributes:
+        name: What is compared, a name for a variable: "power".
+        axis_name: What it depends on, a name for a coordinate: "freq".
+        axis: (n,) ascending values of that.
+        axis_label: Its label, with its unit.
+        value_label: Label of what is compared, with its unit.
+        log_axis: Whether the axis is logarithmic.
+        log_value: Whether the values are drawn on a logarithmic scale.
+    """
+
+    name: str
+    axis_name: str
+    axis: NDArray[np.floating]
+    axis_label: str
+    value_label: str
+    log_axis: bool = True
+    log_value: bool = True
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
     """A posterior for one observation, and what it doubts about itself.
@@ -457,10 +480,9 @@ class Result:
         units: Unit of each parameter, for labels.
         prior: Prior of each parameter, as text.
         observation: What was observed.
-        freq: (n_freq,) centres of the frequency bins in which powers are shown [Hz].
-        power_obs: (n_freq,) observed log-binned power.
-        power_unit: Unit of the powers, for labels.
-        predictive_power: (n_predictive, n_freq) log-binned powers simulated from posterior draws.
+        panel: What the data are compared with simulations by: log-binned powers, a pulse profile.
+        shown_obs: (n_shown,) that of the observation.
+        shown_predictive: (n_predictive, n_shown) that of data simulated from posterior draws.
         warnings: Doubts in plain words; empty when there are none.
         provenance: Versions, seed, command, configuration: all that is needed to repeat the result.
     """
@@ -470,10 +492,9 @@ class Result:
     units: Mapping[str, str]
     prior: Mapping[str, str]
     observation: LightCurve
-    freq: NDArray[np.floating]
-    power_obs: NDArray[np.floating]
-    power_unit: str = "(rms/mean)²/Hz"
-    predictive_power: NDArray[np.floating]
+    panel: Panel
+    shown_obs: NDArray[np.floating]
+    shown_predictive: NDArray[np.floating]
     warnings: tuple[str, ...]
     provenance: Mapping[str, Any]
 
@@ -506,15 +527,15 @@ class FitResult(Result):
     """The answer of a sampler on an exact likelihood.
 
     Attributes:
-        spectrum: The powers that were fitted.
+        spectrum: The powers that were fitted; None where it was not a spectrum.
         components: Power of each term of the model at `spectrum.freq`, at the optimum.
-        optimum: The best fit.
+        optimum: The best fit; None where parameters and a latent rate were sampled together.
         samples: The chains.
         checks: Statistics of the observed powers among simulated ones.
     """
 
-    spectrum: PowerSpectrum
+    spectrum: PowerSpectrum | None
     components: Mapping[str, NDArray[np.floating]]
-    optimum: Optimum
+    optimum: Optimum | None
     samples: Samples
     checks: tuple[PredictiveCheck, ...]

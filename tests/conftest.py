@@ -11,10 +11,14 @@ from hypothesis import settings
 
 from eagleray.records import LightCurve, TimeGrid
 
-# Compiling is two thirds of the time these tests take, and XLA's older way to write loops takes half of it. Where the
-# variable is set already, even to nothing, it stays: `XLA_FLAGS= make test` compiles as users do.
-if (0, 8) <= jaxlib.version.__version_info__ < (0, 11):
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+# Compiling is most of the time these tests take. XLA's older way to write loops takes half of it, and without LLVM's
+# optimisation it takes a third of that. Where the variable is set already, even to nothing, neither is asked for:
+# `XLA_FLAGS= make test` compiles as users do.
+if "XLA_FLAGS" not in os.environ:
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    if (0, 8) <= jaxlib.version.__version_info__ < (0, 11):
+        os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
+QUICK = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1"  # the workers of pytest-xdist inherit it
 
 # The same examples in every run: a test that fails once fails always.
 settings.register_profile("fixed", derandomize=True)
@@ -22,9 +26,14 @@ settings.load_profile("fixed")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """NumPy's own settings before each test: importing Stingray's modelling makes every underflow a warning."""
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """NumPy's own settings before each test, as importing Stingray's modelling makes every underflow a warning.
+
+    Long tests, and those of exact rounding, are compiled with optimisation.
+    """
     np.seterr(divide="warn", over="warn", under="ignore", invalid="warn")
+    marked = any(item.get_closest_marker(name) for name in ("slow", "optimised"))
+    jax.config.update("jax_disable_most_optimizations", QUICK and not marked)
 
 
 @pytest.fixture

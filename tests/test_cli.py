@@ -222,11 +222,11 @@ def test_interrupting_leaves_nothing(tmp_path):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_help_and_problems(tmp_path):
+def test_help_and_problems(tmp_path, monkeypatch, capsys):
     status, out, _ = run("--help", cwd=tmp_path)
     assert status == 0
     assert all(verb in out for verb in ("infer", "train", "simulate", "problems"))
-    status, out, _ = run("problems", cwd=tmp_path)
+    status, out, _ = in_process("problems", cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
     assert status == 0
     assert "bending_power_law" in out
     assert "bend_freq [Hz]" in out

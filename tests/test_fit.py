@@ -85,8 +85,8 @@ def test_result_is_whole(result, observation):
     problem = make_spectral_problem(result.spectrum, CONFIG.model)
     total = problem.power({name: jnp.float32(value) for name, value in result.optimum.theta.items()})
     np.testing.assert_allclose(sum(result.components.values()), total, rtol=1e-5)
-    assert result.predictive_power.shape == (200, result.freq.size)
-    assert result.power_obs.shape == result.freq.shape
+    assert result.shown_predictive.shape == (200, result.panel.axis.size)
+    assert result.shown_obs.shape == result.panel.axis.shape
     assert result.provenance["model"] == CONFIG.model
     assert "averages of 4 periodogram powers in segments of 128 s" in result.provenance["likelihood"]
     assert all(verdict.state == "passed" for verdict in judge(result)[1:]), judge(result)

@@ -63,7 +63,7 @@ def test_result_is_whole(answer, observation):
     assert list(result.draws) == ["slope_low", "slope_high", "bend_freq", "rms", "rate"]
     assert all(values.shape == (200,) and np.isfinite(values).all() for values in result.draws.values())
     assert result.predictive_values.shape == (50, 200)
-    assert result.predictive_power.shape == (50, result.freq.size) == (50, result.power_obs.size)
+    assert result.shown_predictive.shape == (50, result.panel.axis.size) == (50, result.shown_obs.size)
     assert result.x_obs.shape == (len(result.feature_names),)
     assert len(result.history.train_loss) == 2
     assert result.calibration.ranks.shape == (50, 5)
@@ -140,10 +140,9 @@ def test_given_network_must_have_been_checked(answer, observation):
 
 
 def test_light_curves_without_a_spectrum_are_refused(answer, observation):
-    problem = matching_problem(answer[1], observation)
-    dark = dataclasses.replace(observation, values=-np.ones(200))
-    with pytest.raises(InputError, match="must have a positive mean and a variance.*got mean rate -1 counts/s"):
-        observed_summary(problem, dark)
+    dark = dataclasses.replace(matching_problem(answer[1], observation), observed=-jnp.ones(200))
+    with pytest.raises(InputError, match="must have a finite summary, got log_power.* that is not.*positive mean"):
+        observed_summary(dark)
 
 
 def test_simulations_without_a_summary_are_too_many(make_counts):

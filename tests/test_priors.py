@@ -17,6 +17,7 @@ CASES = {
     "loguniform": ("loguniform(0.02, 1)", stats.loguniform(0.02, 1), "loguniform(0.03, 1)"),
     "normal": ("normal(2, 0.5)", stats.norm(2, 0.5), "normal(2.1, 0.5)"),
     "lognormal": ("lognormal(0.3, 0.7)", stats.lognorm(0.7, scale=np.exp(0.3)), "lognormal(0.4, 0.7)"),
+    "gamma": ("gamma(2.5, 0.4)", stats.gamma(2.5, scale=2.5), "gamma(2.5, 0.45)"),
     "a_truncnormal": ("truncnormal(1, 0.5, 0, 2.5)", stats.truncnorm(-2, 3, 1, 0.5), "truncnormal(1.1, 0.5, 0, 2.5)"),
 }
 PRIOR = Prior({name: case[0] for name, case in CASES.items()})
@@ -129,6 +130,7 @@ def test_strict_mode(strict):
         ("loguniform(0, 1)", "must have low > 0 .* to be log-uniform, got low=0"),
         ("normal(0, -1)", "must have sd > 0, got -1"),
         ("lognormal(0, 0)", "must have log_sd > 0, got 0"),
+        ("gamma(0, 1)", "must have shape > 0, got 0"),
     ],
 )
 def test_error_messages(text, message):

@@ -75,7 +75,7 @@ def fit_doubts(
     samples: Samples,
     draws: Mapping[str, NDArray[np.floating]],
     checks: tuple[PredictiveCheck, ...],
-    optimum: Optimum,
+    optimum: Optimum | None,
     gap_fraction: float,
     steepness: float,
 ) -> tuple[str, ...]:
@@ -86,7 +86,7 @@ def fit_doubts(
         samples: The chains.
         draws: Their draws by name, each (n_draws,).
         checks: Statistics of the observed powers among simulated ones.
-        optimum: The best fit.
+        optimum: The best fit; None if none was looked for.
         gap_fraction: Part of the fitted window in which the source was not watched.
         steepness: Logarithmic slope of the best fit at its lowest frequencies.
 

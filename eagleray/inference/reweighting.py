@@ -94,31 +94,32 @@ class ReweightedPosterior:
         self.prior_share = prior_share
         prior, density = proposal.prior, proposal.position_density
 
-        def weigh(state: Any, position: Array, x: Array) -> Array:
+        def weigh(state: Any, position: Array, x: Array, data: Any) -> Array:
             theta = prior.constrain(position)
             log_prior = prior.log_prob_position(position)
             log_q = density(state, position, x)
             if prior_share > 0:
                 log_q = jnp.logaddexp(jnp.log1p(-prior_share) + log_q, jnp.log(prior_share) + log_prior)
-            return log_likelihood(theta, x) + log_prior - log_q
+            return log_likelihood(theta, data) + log_prior - log_q
 
-        def propose(state: Any, key: Key, x: Array, n: int) -> tuple[dict[str, Array], Array]:
+        def propose(state: Any, key: Key, x: Array, data: Any, n: int) -> tuple[dict[str, Array], Array]:
             key_draw, key_prior, key_which = jax.random.split(key, 3)
             position = proposal.draw_positions(state, key_draw, x, n)
             if prior_share > 0:
                 from_prior = jax.vmap(lambda k: prior.unconstrain(prior.sample(k)))(jax.random.split(key_prior, n))
                 which = jax.random.uniform(key_which, (n, 1)) < prior_share
                 position = jnp.where(which, from_prior, position)
-            log_weights = jax.lax.map(lambda p: weigh(state, p, x), position, batch_size=_DRAWS_AT_ONCE)
+            log_weights = jax.lax.map(lambda p: weigh(state, p, x, data), position, batch_size=_DRAWS_AT_ONCE)
             return jax.vmap(prior.constrain)(position), log_weights
 
-        self._propose = jax.jit(propose, static_argnums=3)
+        self._propose = jax.jit(propose, static_argnums=4)
 
     def reweight(
         self,
         key: Key,
         x_obs: Float[AnyArray, " n_features"],
         *,
+        data: Any = None,
         n_effective: int = 2000,
         n_at_once: int = 10_000,
         max_draws: int = 400_000,
@@ -127,7 +128,8 @@ class ReweightedPosterior:
 
         Args:
             key: Typed PRNG key; consumed.
-            x_obs: (n_features,) the observation's summary.
+            x_obs: (n_features,) the observation's summary, for the proposal.
+            data: What the likelihood takes, any pytree of arrays; default: the summary.
             n_effective: Effective number of draws to reach.
             n_at_once: Proposals of each step.
             max_draws: Proposals at which it stops anyway, with a warning.
@@ -136,9 +138,11 @@ class ReweightedPosterior:
             InputError: If no proposal has a positive likelihood, or a likelihood is NaN.
         """
         x = jnp.asarray(x_obs)
+        data = x if data is None else jax.tree.map(jnp.asarray, data)
         draws, log_weights, step = [], [], 0
         while True:
-            some, logs = jax.device_get(self._propose(self.proposal.state, jax.random.fold_in(key, step), x, n_at_once))
+            key_step = jax.random.fold_in(key, step)
+            some, logs = jax.device_get(self._propose(self.proposal.state, key_step, x, data, n_at_once))
             draws.append(some)
             log_weights.append(np.asarray(logs, np.float64))
             step += 1

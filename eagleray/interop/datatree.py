@@ -1,23 +1,25 @@
 """Results as ArviZ groups: one `xarray.DataTree`."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from eagleray.errors import InputError
 from eagleray.interop.samples import sample_attributes, sample_stats
-from eagleray.records import FitResult, NetworkResult, Result
+from eagleray.records import FitResult, LightCurve, NetworkResult, Optimum, Result, TimeGrid
 
 
 def to_datatree(result: Result) -> xr.DataTree:
     """A result as ArviZ groups, ready for `arviz` plots and for netCDF.
 
     Groups: `posterior` (named parameters; one chain of a network, all chains of a fit), `sample_stats` (lp, and what
-    the sampler noted), `observed_data` (values and how they were watched, by time; log-binned power, by frequency; the
-    summary of a network, the fitted powers of a fit), `posterior_predictive` (powers, and light curves of a network),
-    and of a network `calibration` (ranks and coverage). The root's attributes hold the verdicts' numbers, warnings,
-    versions, seed, command and configuration; what is nested is JSON text.
+    the sampler noted), `observed_data` (values and how they were watched, by time; log-binned power, by frequency, or
+    what else the problem shows; the summary of a network, the fitted powers of a fit), `posterior_predictive` (the
+    same, and light curves of a network), and of a network `calibration` (ranks and coverage). The root's attributes
+    hold the verdicts' numbers, warnings, versions, seed, command and configuration; what is nested is JSON text.
 
     Args:
         result: A finished inference.
@@ -25,20 +27,22 @@ def to_datatree(result: Result) -> xr.DataTree:
     import arviz_base  # it brings matplotlib along where that is installed
 
     observation = result.observation
-    coords: dict[str, Any] = {"time": observation.grid.times + observation.start, "freq": result.freq}
+    coords: dict[str, Any] = {"time": observation.grid.times + observation.start}
+    panel = result.panel
+    coords[panel.axis_name] = panel.axis
     observed = {
         "values": np.asarray(observation.values),
         "exposure": np.asarray(observation.exposure),
         "background": np.asarray(observation.background),
-        "power": result.power_obs,
+        panel.name: result.shown_obs,
     }
-    dims = {name: ["time"] for name in ("values", "exposure", "background", "error")} | {"power": ["freq"]}
+    dims = {name: ["time"] for name in ("values", "exposure", "background", "error")} | {panel.name: [panel.axis_name]}
     if observation.error is not None:
         observed["error"] = np.asarray(observation.error)
     groups = {
         "posterior": {name: values[None] for name, values in result.draws.items()},
         "sample_stats": {"lp": result.log_prob[None]},
-        "posterior_predictive": {"power": result.predictive_power[None]},
+        "posterior_predictive": {panel.name: result.shown_predictive[None]},
         "observed_data": observed,
     }
     if isinstance(result, NetworkResult):
@@ -47,9 +51,10 @@ def to_datatree(result: Result) -> xr.DataTree:
         observed["summary"] = result.x_obs
         groups["posterior_predictive"]["values"] = result.predictive_values[None]
     if isinstance(result, FitResult):
-        coords["fitted_freq"] = np.asarray(result.spectrum.freq)
-        dims |= {"fitted_power": ["fitted_freq"], "m": ["fitted_freq"]}
-        observed |= {"fitted_power": np.asarray(result.spectrum.power), "m": np.asarray(result.spectrum.m)}
+        if result.spectrum is not None:
+            coords["fitted_freq"] = np.asarray(result.spectrum.freq)
+            dims |= {"fitted_power": ["fitted_freq"], "m": ["fitted_freq"]}
+            observed |= {"fitted_power": np.asarray(result.spectrum.power), "m": np.asarray(result.spectrum.m)}
         groups["posterior"] = dict(result.samples.draws)
         groups["sample_stats"] = sample_stats(result.samples)
     tree = arviz_base.from_dict(groups, coords=coords, dims=dims)
@@ -59,6 +64,32 @@ def to_datatree(result: Result) -> xr.DataTree:
         tree["calibration"] = xr.DataTree(_calibration(result))
     tree.attrs = _attributes(result)
     return tree
+
+
+def read_shown(path: Path) -> LightCurve:
+    """The light curve of a result on disk.
+
+    Args:
+        path: `posterior.nc` of a result.
+
+    Raises:
+        InputError: If the file is missing, damaged, or of an older version.
+    """
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            observed, attributes = tree["observed_data"].load(), tree.attrs
+            values = {name: np.asarray(observed[name]) for name in ("values", "exposure", "background")}
+            return LightCurve(
+                **values,
+                error=np.asarray(observed["error"]) if "error" in observed else None,
+                grid=TimeGrid(n_bins=values["values"].size, dt=float(attributes["dt"])),
+                kind=attributes["kind"],
+                start=float(attributes["start"]),
+                source=attributes["source"],
+                notes=tuple(json.loads(attributes["notes"])),
+            )
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} holds no light curve that can be read ({error}); give the observation") from error
 
 
 def _calibration(result: NetworkResult) -> xr.Dataset:
@@ -82,7 +113,14 @@ def _attributes(result: Result) -> dict[str, Any]:
         trust |= _network_trust(result)
     if isinstance(result, FitResult):
         trust |= _fit_trust(result)
-    observation = {"source": result.observation.source, "notes": json.dumps(result.observation.notes)}
+    shown = result.observation
+    observation = {
+        "source": shown.source,
+        "notes": json.dumps(shown.notes),
+        "kind": shown.kind,
+        "dt": shown.grid.dt,
+        "start": shown.start,
+    }
     provenance = {
         name: value if isinstance(value, str | int | float) else json.dumps(value)
         for name, value in result.provenance.items()
@@ -105,15 +143,24 @@ def _network_trust(result: NetworkResult) -> dict[str, Any]:
 
 def _fit_trust(result: FitResult) -> dict[str, Any]:
     """Chains, predictive checks and the best fit."""
-    optimum = result.optimum
+    p_values = {check.name: check.p_value for check in result.checks}
     return {
-        "predictive_p_values": json.dumps({check.name: check.p_value for check in result.checks}),
+        "predictive_p_values": json.dumps(p_values),
+        **_best_fit(result.optimum),
+        **sample_attributes(result.samples),
+    }
+
+
+def _best_fit(optimum: Optimum | None) -> dict[str, Any]:
+    """The best fit, if one was looked for."""
+    if optimum is None:
+        return {}
+    return {
         "optimum": json.dumps({name: float(value) for name, value in optimum.theta.items()}),
         "standard_error": json.dumps({name: float(value) for name, value in optimum.standard_error.items()}),
         "log_likelihood": optimum.log_likelihood,
         "aic": optimum.aic,
         "bic": optimum.bic,
-        **sample_attributes(result.samples),
     }
 
 

@@ -5,6 +5,7 @@ import gzip
 import math
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from eagleray.interop.binning import MAX_BINS, bin_events, check_dt, rebin, sugg
 from eagleray.interop.columns import check_counts_unit
 from eagleray.interop.fits import read_fits
 from eagleray.interop.text import GZIP_MAGIC, read_text
+from eagleray.problems.problem import Observation, Takes
 from eagleray.records import EventList, LightCurve
 
 FITS_MAGIC = b"SIMPLE  ="
@@ -143,23 +145,108 @@ def read_observation(
     Raises:
         InputError: If there is no such file, if it is not an observation, or if an argument does not suit it.
     """
-    path = Path(path).expanduser()
-    check_counts_unit(counts_unit)
     if dt is not None:
         check_dt(dt)
-    try:
-        _check_path(path)
-        is_fits = _is_fits(path)
-        if band != 0 and not is_fits:
-            raise InputError(f"band must be 0 for text files, got {band}; leave --band out")
-        data = (
-            read_fits(path, counts_unit=counts_unit, band=band) if is_fits else read_text(path, counts_unit=counts_unit)
-        )
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InputError(f"the observation must be readable, got {path} ({reason}); check its permissions") from error
+    data = _read(path, counts_unit=counts_unit, band=band)
     light_curve = _bin(data, dt) if isinstance(data, EventList) else _coarsen(data, dt)
     light_curve = check_light_curve(trim(light_curve))
     if counts_unit != 1 and (light_curve.kind == "rate" or isinstance(data, EventList)):
         return _noted(light_curve, "counts_unit has no effect on rates and event times")
     return light_curve
+
+
+def read_events(path: str | os.PathLike[str]) -> EventList:
+    """Read an observation as events.
+
+    Args:
+        path: A FITS event list of any mission Stingray knows, or text with a column of times. Gzip is unpacked.
+
+    Raises:
+        InputError: If there is no such file, or it holds no events.
+    """
+    data = _read(path)
+    if not isinstance(data, EventList):
+        raise InputError(f"{Path(path).name} must hold events, got a light curve; give events, or another problem")
+    return data
+
+
+def read_for(
+    paths: Sequence[str | os.PathLike[str]],
+    takes: Takes,
+    *,
+    dt: float | None = None,
+    counts_unit: float = 1.0,
+    band: int = 0,
+) -> Observation:
+    """Read what a problem explains.
+
+    Args:
+        paths: A file for each light curve or detector.
+        takes: What the problem takes (`ProblemEntry.takes`).
+        dt: As in `read_observation`, for light curves.
+        counts_unit: As in `read_observation`, for light curves.
+        band: As in `read_observation`, for light curves.
+
+    Returns:
+        A light curve or events; a tuple of them of several bands or detectors, the times of detectors as offsets from
+        one start.
+
+    Raises:
+        InputError: If there are too many or too few files, or one is not what the problem takes; for two bands if bins
+            differ.
+    """
+    most = 2 if "two" in takes else 1
+    fewest = 2 if takes == "light curves in two bands" else 1
+    if not fewest <= len(paths) <= most:
+        raise InputError(f"the problem takes {takes}, got {len(paths)} files; give {most}")
+    if takes.startswith("events"):
+        if dt is not None:
+            raise InputError(f"dt must be left out for a problem that takes {takes}, got {dt:g}")
+        events = tuple(read_events(path) for path in paths)
+        return events[0] if len(events) == 1 else _from_one_start(events)
+    curves = tuple(read_observation(path, dt=dt, counts_unit=counts_unit, band=band) for path in paths)
+    if len({(curve.grid, curve.start) for curve in curves}) > 1:
+        grids = " and ".join(f"{c.grid.n_bins} of {c.grid.dt:g} s from {c.start:.12g} s" for c in curves)
+        raise InputError(f"both bands must have the same bins, got {grids}; extract them alike")
+    return curves[0] if len(curves) == 1 else curves
+
+
+def light_curve_of(observation: Observation, *, dt: float | None = None) -> LightCurve:
+    """A light curve that shows an observation: of events binned, of several detectors or bands the first.
+
+    Args:
+        observation: What was observed.
+        dt: Bin width for events [s]; None chooses a round number.
+
+    Raises:
+        InputError: If it is no light curve from which anything can be inferred.
+    """
+    first, n = (observation[0], len(observation)) if isinstance(observation, tuple) else (observation, 1)
+    shown = check_light_curve(trim(_bin(first, dt))) if isinstance(first, EventList) else first
+    return shown if n == 1 else _noted(shown, f"shown is the first of {n}")
+
+
+def _from_one_start(events: tuple[EventList, ...]) -> tuple[EventList, ...]:
+    """The same events, all times as offsets from the earliest start."""
+    start = min(one.start for one in events)
+    return tuple(
+        dataclasses.replace(one, times=one.times + (one.start - start), gti=one.gti + (one.start - start), start=start)
+        for one in events
+    )
+
+
+def _read(path: str | os.PathLike[str], *, counts_unit: float = 1.0, band: int = 0) -> EventList | LightCurve:
+    """What a file holds, as it stands there."""
+    path = Path(path).expanduser()
+    check_counts_unit(counts_unit)
+    try:
+        _check_path(path)
+        is_fits = _is_fits(path)
+        if band != 0 and not is_fits:
+            raise InputError(f"band must be 0 for text files, got {band}; leave --band out")
+        if is_fits:
+            return read_fits(path, counts_unit=counts_unit, band=band)
+        return read_text(path, counts_unit=counts_unit)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InputError(f"the observation must be readable, got {path} ({reason}); check its permissions") from error

@@ -19,9 +19,11 @@ from eagleray.diagnostics.doubts import doubts
 from eagleray.diagnostics.typicality import MIN_SUMMARIES, reference_summaries, typicality
 from eagleray.errors import InputError
 from eagleray.inference.storage import Trained, load_posterior, save_posterior
+from eagleray.interop.reading import light_curve_of
 from eagleray.pipeline.learning import learn
 from eagleray.pipeline.results import Watch, now, unwatched, versions
 from eagleray.problems import Problem, make_problem
+from eagleray.problems.problem import Data, Observation
 from eagleray.records import Bank, Calibration, Key, LightCurve, NetworkResult, ReferenceSummaries, Typicality
 from eagleray.training.data import Reader, Simulated
 
@@ -155,8 +157,9 @@ def calibrate(
 
 
 def infer(
-    observation: LightCurve,
+    observation: Observation,
     *,
+    problem: Problem | None = None,
     config: Config | None = None,
     posterior: Trained | None = None,
     cache: Path | None = None,
@@ -166,7 +169,9 @@ def infer(
     """Posterior of one observation's variability, by simulation-based inference.
 
     Args:
-        observation: What was observed.
+        observation: What was observed, of the kind that the problem takes.
+        problem: A problem made for this observation, such as one's own; default: the registered one that the
+            configuration names. What it learns is not cached, since nobody knows when its code changes.
         config: Settings; default `Config()`.
         posterior: A trained posterior to answer with; default: one from the cache, or a new one.
         cache: Folder of trained posteriors, found by the digest of their configuration; None: no cache.
@@ -177,25 +182,30 @@ def infer(
         The result, and the trained posterior that gave it.
 
     Raises:
-        InputError: If the observation cannot be used, or the posterior was trained for another kind.
+        InputError: If the observation cannot be used, or the posterior was trained for another kind or problem.
     """
     config = config or Config()
     start = time.perf_counter()
-    if posterior is not None:
+    origin = "given"
+    if problem is not None:
+        cache = None
+        if posterior is not None:
+            check_trained_for(problem, posterior)
+    elif posterior is not None:
         problem = matching_problem(posterior, observation)
-        origin = "given"
     else:
         problem = make_problem(config.problem, observation, config.prior, **config.settings)
-    x_obs = observed_summary(problem, observation)
+    x_obs = observed_summary(problem)
     if posterior is None:
         posterior, origin = _cached_or_trained(problem, config, cache, watch)
     reference, record = _trust_records(posterior)
 
     key_draws, key_predictive = jax.random.split(_keys(config.seed)[4])
+    shown = light_curve_of(observation)
     draws, log_prob = posterior.sample_with_log_prob(key_draws, x_obs, config.n_draws)
     some = {name: values[: config.n_predictive] for name, values in draws.items()}
     predictive = problem.simulate_at(key_predictive, some)
-    predictive_x = np.asarray(jax.vmap(problem.summary)(jnp.asarray(predictive)))
+    predictive_x = np.asarray(jax.vmap(problem.summary)(predictive))
     usable = predictive_x[np.isfinite(predictive_x).all(axis=1)]
     among_prior = typicality(x_obs, reference)
     if len(usable) >= MIN_SUMMARIES:
@@ -207,13 +217,13 @@ def infer(
         log_prob=log_prob,
         units=problem.units,
         prior=problem.prior.texts,
-        observation=observation,
-        freq=problem.summary.bins.freq,
-        power_obs=np.exp(problem.summary.log_power(x_obs)),
+        observation=shown,
+        panel=problem.summary.panel,
+        shown_obs=problem.summary.shown(x_obs),
         x_obs=x_obs,
         feature_names=problem.summary.names,
-        predictive_values=predictive,
-        predictive_power=np.exp(problem.summary.log_power(predictive_x)),
+        predictive_values=_light_curves(problem, shown, predictive),
+        shown_predictive=problem.summary.shown(predictive_x),
         calibration=record,
         typicality=among_prior,
         predictive_typicality=among_posterior,
@@ -243,22 +253,23 @@ def infer(
     return result, posterior
 
 
-def observed_summary(problem: Problem, observation: LightCurve) -> np.ndarray:
-    """Summary of the observation, shape (n_features,).
+def observed_summary(problem: Problem) -> np.ndarray:
+    """Summary of the observation that a problem was made for, shape (n_features,).
 
     Raises:
-        InputError: If it is not finite, as for a mean rate that is not positive.
+        InputError: If it is not finite, as for a light curve whose mean is not positive.
     """
-    x_obs = np.asarray(problem.summary(jnp.asarray(observation.values, jnp.float32)))
+    x_obs = np.asarray(problem.summary(problem.observed))
     if not np.isfinite(x_obs).all():
+        wrong = [name for name, value in zip(problem.summary.names, x_obs, strict=True) if not np.isfinite(value)]
         raise InputError(
-            f"the light curve must have a positive mean and a variance to have a spectrum, got mean rate "
-            f"{observation.mean_rate:.4g} counts/s"
+            f"the observation must have a finite summary, got {wrong[0]} that is not ({len(wrong)} of {x_obs.size}): "
+            "a light curve needs a positive mean and a variance to have a spectrum"
         )
     return x_obs
 
 
-def matching_problem(posterior: Trained, observation: LightCurve) -> Problem:
+def matching_problem(posterior: Trained, observation: Observation) -> Problem:
     """The problem a posterior was trained for, made for this observation.
 
     Raises:
@@ -266,20 +277,43 @@ def matching_problem(posterior: Trained, observation: LightCurve) -> Problem:
     """
     trained = posterior.signature
     problem = make_problem(trained["problem"], observation, trained["prior"], **trained["settings"])
-    ours = problem.signature()
+    check_trained_for(problem, posterior)
+    return problem
+
+
+def check_trained_for(problem: Problem, posterior: Trained) -> None:
+    """Refuse a posterior that was trained for another problem than this.
+
+    Raises:
+        InputError: If the problem has another name, prior or settings, or the observation was watched otherwise than
+            those the network was trained on.
+    """
+    trained, ours = posterior.signature, problem.signature()
+    for part in ("problem", "prior", "settings"):
+        if ours[part] != trained[part]:
+            raise InputError(
+                f"the network was trained for the {part} {trained[part]}, got {ours[part]}; train anew (leave the "
+                "network out)"
+            )
     for name, value in trained["summary"].items():
         if ours["summary"].get(name) != value:
             raise InputError(
-                f"the network was trained for light curves with {name} {value}, this one has "
+                f"the network was trained for observations with {name} {value}, this one has "
                 f"{ours['summary'].get(name)}; train anew (leave --network out)"
             )
     for name, value in trained["conditions"].items():
         if not np.isclose(ours["conditions"].get(name, np.nan), value, rtol=_CONDITION_TOLERANCE, atol=0.0):
             raise InputError(
-                f"the network was trained for {name} = {value:.4g}, this light curve has "
+                f"the network was trained for {name} = {value:.4g}, this observation has "
                 f"{ours['conditions'].get(name, float('nan')):.4g}; train anew (leave --network out)"
             )
-    return problem
+
+
+def _light_curves(problem: Problem, shown: LightCurve, data: Data) -> np.ndarray:
+    """Simulated data as light curves in the bins shown, (n, n_bins); none where they cannot be shown so."""
+    if problem.light_curve is None:
+        return np.zeros((0, shown.grid.n_bins))
+    return np.asarray(jax.vmap(problem.light_curve)(data))
 
 
 def default_cache() -> Path:

@@ -21,14 +21,16 @@ from eagleray.inference.samplers.registry import find_method
 from eagleray.pipeline.results import Watch, now, unwatched, versions
 from eagleray.problems.spectral_fit import SpectralProblem, make_spectral_problem
 from eagleray.records import FitResult, LightCurve, PowerSpectrum, Theta
+from eagleray.summaries.features import spectrum_panel
 from eagleray.summaries.rebin import log_bins, rebin_log
 from eagleray.summaries.spectra import averaged_power_spectrum
 
 # Growth of the frequency bins in which powers are shown.
 _SHOWN_REBIN = 0.1
-_N_STARTS = 32
-# Short steps: broad-band shapes have posteriors with corners, where a bend leaves the data.
-_SAMPLER_OPTIONS: dict[str, dict[str, Any]] = {"nuts": {"target_acceptance": 0.95}, "hmc": {"target_acceptance": 0.95}}
+N_STARTS = 32
+"""Starts of the search for the best fit."""
+SAMPLER_OPTIONS: dict[str, dict[str, Any]] = {"nuts": {"target_acceptance": 0.95}, "hmc": {"target_acceptance": 0.95}}
+"""Short steps: broad-band shapes have posteriors with corners, where a bend leaves the data."""
 _MIN_POWERS = 8
 
 
@@ -59,7 +61,7 @@ def fit(
     if model is not None:
         config = config.model_copy(update={"model": model})
     start = time.perf_counter()
-    options = {**_SAMPLER_OPTIONS.get(config.sampler, {}), **config.sampler_options}
+    options = {**SAMPLER_OPTIONS.get(config.sampler, {}), **config.sampler_options}
     find_method(config.sampler, options)  # refuse what is unknown before the work begins
     spectrum = observed_spectrum(observation, config)
     problem = make_spectral_problem(spectrum, config.model, config.prior)
@@ -67,7 +69,7 @@ def fit(
     key_fit, key_sample, key_pick, key_predict, key_check = jax.random.split(jax.random.key(config.seed), 5)
 
     watch("fitting", 0, 1)
-    optimum = optimise(target, key_fit, n_starts=_N_STARTS, n_data=np.asarray(spectrum.freq).size)
+    optimum = optimise(target, key_fit, n_starts=N_STARTS, n_data=np.asarray(spectrum.freq).size)
     watch("fitting", 1, 1)
     watch("sampling", 0, 1)
     samples = sample(
@@ -82,7 +84,7 @@ def fit(
     watch("sampling", 1, 1)
 
     draws = {name: values.reshape(-1) for name, values in samples.draws.items()}
-    some = _some(key_pick, draws, config.n_predictive)
+    some = some_draws(key_pick, draws, config.n_predictive)
     simulated = np.asarray(
         jax.jit(jax.vmap(problem.simulate))(jax.random.split(key_predict, config.n_predictive), some)
     )
@@ -90,14 +92,13 @@ def fit(
     shown = _ShownBins.of(spectrum)
     return FitResult(
         draws=draws,
-        log_prob=_physical_log_prob(target, samples.positions, samples.log_density),
+        log_prob=physical_log_prob(target, samples.positions, samples.log_density),
         units=problem.units,
         prior=problem.prior.texts,
         observation=observation,
-        freq=shown.freq,
-        power_obs=shown.average(np.asarray(spectrum.power)),
-        power_unit=problem.power_unit,
-        predictive_power=shown.average(simulated),
+        panel=spectrum_panel(shown.freq, problem.power_unit),
+        shown_obs=shown.average(np.asarray(spectrum.power)),
+        shown_predictive=shown.average(simulated),
         spectrum=spectrum,
         components=_components(problem, optimum.theta),
         optimum=optimum,
@@ -112,17 +113,20 @@ def fit(
             _gap_fraction(observation, config),
             _steepness(problem, optimum.theta),
         ),
-        provenance=_provenance(config, spectrum, command, {**samples.seconds, "in all": time.perf_counter() - start}),
+        provenance={"model": config.model}
+        | provenance(
+            config,
+            _likelihood_in_words(spectrum, config),
+            command,
+            {**samples.seconds, "in all": time.perf_counter() - start},
+        ),
     )
 
 
-def _provenance(
-    config: FitConfig, spectrum: PowerSpectrum, command: str, seconds: Mapping[str, float]
-) -> dict[str, Any]:
+def provenance(config: FitConfig, likelihood: str, command: str, seconds: Mapping[str, float]) -> dict[str, Any]:
     """What it takes to repeat a fit, and how long it took."""
     return {
-        "model": config.model,
-        "likelihood": _likelihood_in_words(spectrum, config),
+        "likelihood": likelihood,
         "command": command,
         "seed": config.seed,
         "created": now(),
@@ -179,14 +183,14 @@ class _ShownBins:
         return np.add.reduceat(power, starts, axis=-1) / np.bincount(self.group)
 
 
-def _some(key: jax.Array, draws: Mapping[str, NDArray[np.floating]], n: int) -> dict[str, jax.Array]:
+def some_draws(key: jax.Array, draws: Mapping[str, NDArray[np.floating]], n: int) -> dict[str, jax.Array]:
     """N posterior draws, picked at random."""
     size = len(next(iter(draws.values())))
     picked = np.asarray(jax.random.choice(key, size, (n,), replace=n > size))
     return {name: jnp.asarray(values[picked]) for name, values in draws.items()}
 
 
-def _physical_log_prob(
+def physical_log_prob(
     target: Target, positions: NDArray[np.floating], log_density: NDArray[np.floating]
 ) -> NDArray[np.floating]:
     """Ln posterior density in physical units, (n_draws,), up to a constant."""

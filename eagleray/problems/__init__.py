@@ -1,68 +1,68 @@
 """Ready problems under their names."""
 
-import dataclasses
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from eagleray.errors import InputError
 from eagleray.problems import bending_power_law, periodic_gaussian
-from eagleray.problems.problem import Problem, ProblemMaker
-from eagleray.records import LightCurve
+from eagleray.problems.problem import Data, Observation, Problem, ProblemEntry
+from eagleray.records import Theta
 
-__all__ = ["PROBLEMS", "Problem", "ProblemEntry", "make_problem"]
-
-
-@dataclasses.dataclass(frozen=True)
-class ProblemEntry:
-    """A problem as it is listed: what it is, its parameters with units, and what the exact answer is, if known."""
-
-    make: ProblemMaker
-    about: str
-    units: Mapping[str, str]
-    reference: str
-
-    @property
-    def settings(self) -> dict[str, float]:
-        """Settings that `make` takes besides observation and prior, with their defaults."""
-        parameters = inspect.signature(self.make).parameters.values()
-        return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-
+__all__ = ["PROBLEMS", "Problem", "ProblemEntry", "find_problem", "fixed_observation", "make_problem"]
 
 PROBLEMS: dict[str, ProblemEntry] = {
-    "bending_power_law": ProblemEntry(
-        bending_power_law.make,
-        "log-normal red noise with a bending power-law spectrum, leaking into a short window",
-        bending_power_law.UNITS,
-        "none in closed form",
-    ),
-    "periodic_gaussian": ProblemEntry(
-        periodic_gaussian.make,
-        "power law plus white noise, Gaussian and periodic: a reference with a known answer",
-        periodic_gaussian.UNITS,
-        "Whittle likelihood, exact",
-    ),
+    **bending_power_law.ENTRIES,
+    **periodic_gaussian.ENTRIES,
 }
+
+_FIXED_SEED = 2026
+
+
+def find_problem(name: str) -> ProblemEntry:
+    """A registered problem.
+
+    Raises:
+        InputError: If there is none of this name.
+    """
+    if name not in PROBLEMS:
+        raise InputError(f"problem must be one of {', '.join(PROBLEMS)}, got {name!r}")
+    return PROBLEMS[name]
 
 
 def make_problem(
-    name: str, observation: LightCurve, prior: Mapping[str, str] | None = None, **settings: Any
+    name: str, observation: Observation | None = None, prior: Mapping[str, str] | None = None, **settings: Any
 ) -> Problem:
     """Make a registered problem for one observation.
 
     Args:
         name: A key of `PROBLEMS`.
-        observation: The light curve to be explained.
+        observation: What is to be explained; default: the window that stands for the problem.
         prior: Priors that replace the defaults, parameter name -> text such as "uniform(0, 2)".
         **settings: Settings of the problem, as `eagleray problems` lists them.
 
     Raises:
-        InputError: If the name, a parameter or a setting is unknown, or a prior is none.
+        InputError: If the name, a parameter or a setting is unknown, a prior is none, or the observation does not suit.
     """
-    if name not in PROBLEMS:
-        raise InputError(f"problem must be one of {', '.join(PROBLEMS)}, got {name!r}")
-    entry = PROBLEMS[name]
+    entry = find_problem(name)
     unknown = sorted(set(settings) - set(entry.settings))
     if unknown:
-        raise InputError(f"{name} has the settings {', '.join(entry.settings)}, got {unknown[0]!r}")
-    return entry.make(observation, prior, **settings)
+        has = f"the settings {', '.join(entry.settings)}" if entry.settings else "no settings"
+        raise InputError(f"{name} has {has}, got {unknown[0]!r}")
+    return entry.make(entry.standard() if observation is None else observation, prior, **settings)
+
+
+def fixed_observation(problem: Problem, i: int) -> tuple[Theta, Data]:
+    """One of the observations that every method is tried on: parameters drawn from the prior, and data simulated.
+
+    Args:
+        problem: Which problem.
+        i: Number of the observation, from 1.
+
+    Raises:
+        InputError: If i is below 1.
+    """
+    if i < 1:
+        raise InputError(f"observations are counted from 1, got {i}")
+    return jax.jit(problem.draw)(jax.random.fold_in(jax.random.key(_FIXED_SEED), i))

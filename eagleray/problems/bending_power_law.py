@@ -8,7 +8,8 @@ from jaxtyping import Array, Float
 
 from eagleray.errors import InputError
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem
+from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.windows import steady_light_curve
 from eagleray.records import Key, LightCurve, Theta
 from eagleray.simulators.lognormal import log_normal_rate
 from eagleray.simulators.observe.noise import fit_rate_errors, noisy_rates, poisson_counts
@@ -112,6 +113,26 @@ def make(
         simulate=simulate,
         simulate_views=simulate_views,
         summary=SpectralSummary.of(observation, rebin=rebin),
+        observed=jnp.asarray(observation.values, jnp.float32),
+        light_curve=lambda values: values,
         settings={"red_noise": float(red_noise), "rebin": float(rebin)},
         conditions={} if errors is None else {"variance_per_rate": errors.variance_per_rate(observation.mean_rate)},
     )
+
+
+def standard() -> LightCurve:
+    """A day of a bright Seyfert galaxy in bins of 80 s."""
+    return steady_light_curve(1024, dt=80.0, rate=30.0)
+
+
+ENTRIES = {
+    "bending_power_law": ProblemEntry(
+        make=make,
+        about="log-normal red noise with a bending power-law spectrum, leaking into a short window",
+        units=UNITS,
+        takes="light curve",
+        standard=standard,
+        reference="none in closed form",
+        seconds=0.00015,
+    )
+}

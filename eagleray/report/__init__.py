@@ -2,7 +2,7 @@
 
 from eagleray.diagnostics.verdicts import Verdict, judge
 from eagleray.report.corner import corner_figure
-from eagleray.report.figures import calibration_figure, render_images, spectrum_figure, training_figure
+from eagleray.report.figures import calibration_figure, model_figure, render_images, training_figure
 from eagleray.report.light_curve import light_curve_figure
 from eagleray.report.page import render_page
 from eagleray.report.tables import ParameterRow, parameter_table, render_table, write_summary_csv
@@ -15,11 +15,11 @@ __all__ = [
     "corner_figure",
     "judge",
     "light_curve_figure",
+    "model_figure",
     "parameter_table",
     "render_images",
     "render_page",
     "render_table",
-    "spectrum_figure",
     "training_figure",
     "write_figures",
     "write_report",

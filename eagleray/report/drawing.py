@@ -140,7 +140,12 @@ def binomial_interval(
 
 def geometric_edges(centres: NDArray[np.floating]) -> NDArray[np.float64]:
     """Edges of logarithmic bins, (n + 1,), half-way in the logarithm between positive increasing centres (n,)."""
-    logs = np.log(np.asarray(centres, np.float64))
-    steps = np.diff(logs) if logs.size > 1 else np.array([0.4])
-    inner = 0.5 * (logs[1:] + logs[:-1])
-    return np.exp(np.concatenate([[logs[0] - 0.5 * steps[0]], inner, [logs[-1] + 0.5 * steps[-1]]]))
+    return np.exp(middle_edges(np.log(np.asarray(centres, np.float64)), alone=0.4))
+
+
+def middle_edges(centres: NDArray[np.floating], alone: float = 1.0) -> NDArray[np.float64]:
+    """Edges of bins, (n + 1,), half-way between increasing centres (n,); a centre by itself has the width `alone`."""
+    centres = np.asarray(centres, np.float64)
+    steps = np.diff(centres) if centres.size > 1 else np.array([alone])
+    inner = 0.5 * (centres[1:] + centres[:-1])
+    return np.concatenate([[centres[0] - 0.5 * steps[0]], inner, [centres[-1] + 0.5 * steps[-1]]])

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from eagleray.report.drawing import (
     binomial_interval,
     finish_axes,
     geometric_edges,
+    middle_edges,
     new_figure,
     quantile_bands,
     say,
@@ -45,12 +47,12 @@ def render_images(result: Result) -> dict[str, bytes]:
         result: A finished inference.
 
     Returns:
-        PNG files (150 dots per inch) by name: corner, spectrum, light_curve; and training and calibration of a network,
+        PNG files (150 dots per inch) by name: corner, model, light_curve; and training and calibration of a network,
         or chains of a fit.
     """
     figures = {
         "corner": corner_figure(result),
-        "spectrum": spectrum_figure(result),
+        "model": model_figure(result),
         "light_curve": light_curve_figure(result),
     }
     if isinstance(result, NetworkResult):
@@ -62,48 +64,60 @@ def render_images(result: Result) -> dict[str, bytes]:
 
 
 @styled
-def spectrum_figure(result: Result) -> "Figure":
-    """Draw the observed power spectrum over the spectra simulated from the posterior.
+def model_figure(result: Result) -> "Figure":
+    """Draw what is shown of the observation over the same of data simulated from the posterior.
 
     Args:
-        result: Log-binned powers: observed (n_freq,) and simulated (n_predictive, n_freq), at frequencies (n_freq,)
-            [Hz].
+        result: Its panel (an axis and labels), what is shown of the observation (n_shown,), and of simulated data
+            (n_predictive, n_shown).
 
     Returns:
-        Above: observed powers, and median, 68 % and 95 % bands of the simulated ones; for a fit, the terms of the model
-        at the optimum. Below: powers divided by the simulated median. Powers that are not positive and finite cannot be
-        drawn; the figure says how many.
+        Above: the observation, and median, 68 % and 95 % bands of the simulations; for a fit, the terms of the model at
+        the optimum. Below: the observation less the simulated median, in units of the simulated scatter; on a
+        logarithmic scale divided by the median. What is not positive cannot be drawn on such a scale; the figure says
+        how many.
     """
-    freq, observed = np.asarray(result.freq, np.float64), np.asarray(result.power_obs, np.float64)
-    bands = quantile_bands(np.asarray(result.predictive_power, np.float64).reshape(-1, freq.size))
+    panel = result.panel
+    axis, observed = np.asarray(panel.axis, np.float64), np.asarray(result.shown_obs, np.float64)
+    bands = quantile_bands(np.asarray(result.shown_predictive, np.float64).reshape(-1, axis.size))
     figure = new_figure(4.4)
     grid = figure.add_gridspec(2, 1, height_ratios=(2.4, 1), left=0.12, right=0.98, top=0.97, bottom=0.11, hspace=0.08)
-    top = figure.add_subplot(grid[0])
-    bottom = figure.add_subplot(grid[1])
-    edges = geometric_edges(freq)
-    reference = np.where(bands[2] > 0, bands[2], np.nan)
-    for axes, divisor in ((top, 1.0), (bottom, reference)):
-        _draw_bands(axes, edges, bands / divisor)
-        drawn = np.where(observed > 0, observed, np.nan) / divisor
-        axes.plot(freq, drawn, "o", color=BLACK, markersize=3.5, label="observed")
-        axes.set_xscale("log")
+    top, bottom = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
+    edges = geometric_edges(axis) if panel.log_axis else middle_edges(axis)
+    for axes, scaled in ((top, lambda values: values), (bottom, _compared(bands, ratio=panel.log_value))):
+        drawn, drawn_bands = scaled(observed), scaled(bands)
+        if panel.log_value:
+            drawn, drawn_bands = (np.where(values > 0, values, np.nan) for values in (drawn, drawn_bands))
+        _draw_bands(axes, edges, drawn_bands)
+        axes.plot(axis, drawn, "o", color=BLACK, markersize=3.5, label="observed")
+        axes.set_xscale("log" if panel.log_axis else "linear")
         axes.set_xlim(edges[0], edges[-1])
-        _scale_logarithmically(axes, np.concatenate([drawn, *(bands / divisor)]))
+        if panel.log_value:
+            _scale_logarithmically(axes, np.concatenate([drawn, *drawn_bands]))
         finish_axes(axes)
     if isinstance(result, FitResult):
         _draw_components(top, result)
-    top.set_ylabel(f"Power [{result.power_unit}]" if result.power_unit else "Power")
+    top.set_ylabel(panel.value_label)
     top.tick_params(which="both", labelbottom=False)
     top.legend(loc="upper right")
-    hidden = int((~(np.isfinite(observed) & (observed > 0))).sum())
+    hidden = int((~(np.isfinite(observed) & (observed > 0))).sum()) if panel.log_value else 0
     if hidden:
-        note = f"{hidden} of {freq.size} observed powers are not positive and cannot be drawn"
+        note = f"{hidden} of {axis.size} observed values are not positive and cannot be drawn"
         top.text(0.01, 0.03, note, transform=top.transAxes, fontsize=8, color=GREY)
-    bottom.axhline(1.0, color=GREY, linewidth=0.8)
-    bottom.set_ylabel("Observed /\nsimulated median")
-    bottom.set_xlabel("Frequency [Hz]")
+    bottom.axhline(1.0 if panel.log_value else 0.0, color=GREY, linewidth=0.8)
+    bottom.set_ylabel("Observed /\nsimulated median" if panel.log_value else "Observed less\nmedian [scatter]")
+    bottom.set_xlabel(panel.axis_label)
     figure.align_ylabels()
     return figure
+
+
+def _compared(bands: NDArray[np.float64], *, ratio: bool) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Values against simulated ones: divided by their median, or less the median in units of their 68 % half-width."""
+    _, low, median, high, _ = bands
+    if ratio:
+        return lambda values: values / np.where(median > 0, median, np.nan)
+    scatter = 0.5 * (high - low)
+    return lambda values: (values - median) / np.where(scatter > 0, scatter, np.nan)
 
 
 @styled
@@ -183,7 +197,7 @@ def calibration_figure(calibration: Calibration) -> "Figure":
 
 def _draw_bands(axes: "Axes", edges: NDArray[np.float64], bands: NDArray[np.float64]) -> None:
     """Median, 68 % and 95 % bands as steps."""
-    low_95, low_68, median, high_68, high_95 = np.where(bands > 0, bands, np.nan)
+    low_95, low_68, median, high_68, high_95 = bands
     axes.stairs(high_95, edges, baseline=low_95, fill=True, color=BAND_95, label="simulated, 95 %")
     axes.stairs(high_68, edges, baseline=low_68, fill=True, color=BAND_68, label="simulated, 68 %")
     axes.stairs(median, edges, baseline=None, color=BLUE, label="simulated, median")
@@ -191,6 +205,8 @@ def _draw_bands(axes: "Axes", edges: NDArray[np.float64], bands: NDArray[np.floa
 
 def _draw_components(axes: "Axes", result: FitResult) -> None:
     """Terms of the model at the optimum, behind what is drawn already, without changing its range."""
+    if result.spectrum is None:
+        return
     limits = axes.get_ylim()
     for (name, power), color in zip(result.components.items(), itertools.cycle(CYCLE[1:]), strict=False):
         axes.plot(result.spectrum.freq, power, "--", color=color, linewidth=1.0, label=axis_label(name, ""))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from eagleray.diagnostics.verdicts import Verdict, judge
-from eagleray.records import FitResult, NetworkResult, Result
+from eagleray.records import FitResult, NetworkResult, Panel, Result
 from eagleray.report.figures import render_images
 from eagleray.report.markup import (
     as_toml,
@@ -116,7 +116,7 @@ def _asked(result: Result, rows: list[ParameterRow]) -> str:
         ("Window", f"{number(f'{grid.duration:.6g}')} s from time {number(f'{observation.start:.12g}')} s"),
         ("Exposure", f"{number(f'{exposure:.6g}')} s ({watched} watched)"),
         ("Mean rate", f"{number(f'{observation.mean_rate:.4g}')} counts/s"),
-        ("Frequencies", f"{result.freq.size} bins, {_frequency_range(result)} Hz"),
+        ("Compared by", f"{escape(result.panel.value_label)}, {result.panel.axis.size} bins of {_range(result.panel)}"),
         *(
             (label, escape(_grouped(provenance[key])))
             for label, key in (
@@ -139,10 +139,10 @@ def _grouped(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _frequency_range(result: Result) -> str:
-    """Lowest and highest frequency of the summary."""
-    low, high = np.min(result.freq), np.max(result.freq)
-    return f"{number(f'{low:.3g}')} to {number(f'{high:.3g}')}"
+def _range(panel: Panel) -> str:
+    """What a panel's axis is, and its ends."""
+    low, high = np.min(panel.axis), np.max(panel.axis)
+    return f"{escape(panel.axis_label)} from {number(f'{low:.3g}')} to {number(f'{high:.3g}')}"
 
 
 def _data(result: Result, images: Mapping[str, bytes]) -> str:
@@ -185,29 +185,32 @@ def _posterior(rows: list[ParameterRow], images: Mapping[str, bytes]) -> str:
 
 
 def _model(result: Result, images: Mapping[str, bytes]) -> str:
-    """The observed spectrum among those of the posterior."""
-    n_predictive = result.predictive_power.shape[0]
+    """The observation among data of the posterior."""
+    panel, n_predictive = result.panel, result.shown_predictive.shape[0]
     alt = (
-        f"Observed power against frequency over {_alt_range(result)} hertz with bands of {n_predictive} spectra "
-        "simulated from the posterior, and their ratio below."
+        f"{panel.value_label} against {panel.axis_label} from {np.min(panel.axis):.2g} to {np.max(panel.axis):.2g}, "
+        f"observed, with bands of {n_predictive} data sets simulated from the posterior, and the two compared below."
     )
+    below = "divided by the simulated median" if panel.log_value else "less the simulated median, in units of scatter"
     caption = (
-        f"Points: the observed power in logarithmic bins. Bands: where 68 % and 95 % of {n_predictive} spectra "
-        f"simulated from the posterior have theirs, so that {_in_the_bands(result)} in the bands. Below: both divided "
-        "by the simulated median. About one point in twenty should lie outside the pale band."
+        f"Points: the observation. Bands: where 68 % and 95 % of {n_predictive} data sets simulated from the posterior "
+        f"have theirs, so that {_in_the_bands(result)} in the bands. Below: both {below}. About one point in twenty "
+        "should lie outside the pale band."
     )
     best = _best_fit(result) if isinstance(result, FitResult) else ""
-    return section("Model against data", figure(images["spectrum"], alt, caption), best, anchor="model")
+    return section("Model against data", figure(images["model"], alt, caption), best, anchor="model")
 
 
 def _in_the_bands(result: Result) -> str:
-    """What scatters the simulated spectra."""
+    """What scatters the simulated data."""
     return "sampling noise, leakage and gaps are" if isinstance(result, NetworkResult) else "sampling noise is"
 
 
 def _best_fit(result: FitResult) -> str:
     """The optimum: its likelihood, what penalises it, and its parameters with errors from the curvature."""
     optimum = result.optimum
+    if optimum is None:
+        return ""
     lines = (
         (name(parameter), number(f"{value:.5g}"), number(f"{optimum.standard_error[parameter]:.2g}"))
         for parameter, value in optimum.theta.items()
@@ -232,11 +235,6 @@ def _best_fit(result: FitResult) -> str:
             lines,
         )
     )
-
-
-def _alt_range(result: Result) -> str:
-    """The frequencies in plain text."""
-    return f"{np.min(result.freq):.2g} to {np.max(result.freq):.2g}"
 
 
 def _trust(result: Result, verdicts: tuple[Verdict, ...], images: Mapping[str, bytes]) -> str:

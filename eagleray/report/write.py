@@ -13,7 +13,7 @@ from eagleray.report.page import render_page
 def write_figures(
     result: Result, folder: str | os.PathLike[str], images: Mapping[str, bytes] | None = None
 ) -> tuple[Path, ...]:
-    """Write corner.png, spectrum.png, light_curve.png, training.png and calibration.png.
+    """Write corner.png, model.png, light_curve.png, training.png and calibration.png.
 
     Args:
         result: A finished inference.

@@ -1,21 +1,82 @@
-"""What a network sees of a light curve: its log-binned log power spectrum, its mean rate and its variance."""
+"""What a network sees of data: by default a log-binned log power spectrum, the mean rate and the variance."""
 
 import dataclasses
 import functools
 import hashlib
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from eagleray.errors import InputError
-from eagleray.records import AnyArray, LightCurve, TimeGrid, ValueKind
+from eagleray.records import AnyArray, LightCurve, Panel, TimeGrid, ValueKind
 from eagleray.summaries.rebin import LogBins, log_bins
 from eagleray.summaries.spectra import positive_frequencies, power_spectrum
 
 MIN_BINS = 8
 """Fewest exposed time bins from which a spectrum with a shape can be had."""
+
+
+class Summary(Protocol):
+    """From data to the numbers that a network sees of them."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each feature."""
+        ...
+
+    @property
+    def panel(self) -> Panel:
+        """What observed and simulated data are compared by."""
+        ...
+
+    def __call__(self, data: Any) -> Float[Array, " n_features"]:
+        """Features of data, shape (n_features,)."""
+        ...
+
+    def shown(self, features: Float[AnyArray, "*batch n_features"]) -> Float[AnyArray, "*batch n_shown"]:
+        """The part of the features that the panel shows, in its unit."""
+        ...
+
+    def signature(self) -> dict[str, Any]:
+        """What two summaries must share for a network trained on one to be used on the other (JSON)."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class CustomSummary:
+    """A summary made of a function of the data.
+
+    Attributes:
+        function: Data -> (n_features,).
+        names: Name of each feature.
+        panel: What is shown of data: the features from number `first` on, as many as the panel has.
+        about: What makes the function what it is (JSON): its name, bins, settings.
+        first: The first feature that is shown.
+        undo: From features to the panel's unit: `np.exp` for logarithms; None where they are in it.
+    """
+
+    function: Callable[[Any], Float[Array, " n_features"]]
+    names: tuple[str, ...]
+    panel: Panel
+    about: Mapping[str, Any]
+    first: int = 0
+    undo: Callable[[AnyArray], AnyArray] | None = None
+
+    def __call__(self, data: Any) -> Float[Array, " n_features"]:
+        """Features of data, shape (n_features,)."""
+        return self.function(data)
+
+    def shown(self, features: Float[AnyArray, "*batch n_features"]) -> Float[AnyArray, "*batch n_shown"]:
+        """The part of the features that the panel shows, in its unit."""
+        part = features[..., self.first : self.first + self.panel.axis.size]
+        return part if self.undo is None else self.undo(part)
+
+    def signature(self) -> dict[str, Any]:
+        """What two summaries must share for a network trained on one to be used on the other (JSON)."""
+        return dict(self.about)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,9 +149,14 @@ class SpectralSummary:
         moments = jnp.stack([jnp.log(mean / dt), jnp.log(variance)])
         return jnp.concatenate([jnp.log(self.bins.average(power)), moments])
 
-    def log_power(self, features: Float[AnyArray, "*batch n_features"]) -> Float[AnyArray, "*batch n_freq"]:
-        """The part of the features that is ln power [(rms/mean)^2/Hz]."""
-        return features[..., : self.bins.freq.size]
+    @property
+    def panel(self) -> Panel:
+        """The log-binned power spectrum."""
+        return spectrum_panel(self.bins.freq)
+
+    def shown(self, features: Float[AnyArray, "*batch n_features"]) -> Float[AnyArray, "*batch n_freq"]:
+        """Powers [(rms/mean)^2/Hz] of features."""
+        return np.exp(features[..., : self.bins.freq.size])
 
     def signature(self) -> dict[str, Any]:
         """What two summaries must share for a network trained on one to be used on the other (JSON)."""
@@ -103,3 +169,19 @@ class SpectralSummary:
             "exposure": hashlib.sha256(np.ascontiguousarray(self.exposure, "<f4").tobytes()).hexdigest()[:16],
             "background": hashlib.sha256(np.ascontiguousarray(self.background, "<f4").tobytes()).hexdigest()[:16],
         }
+
+
+def spectrum_panel(freq: Float[AnyArray, " n_freq"], unit: str = "(rms/mean)²/Hz") -> Panel:
+    """The panel of a power spectrum.
+
+    Args:
+        freq: (n_freq,) frequencies [Hz].
+        unit: Unit of its powers; "" if they have none.
+    """
+    return Panel(
+        name="power",
+        axis_name="freq",
+        axis=np.asarray(freq),
+        axis_label="Frequency [Hz]",
+        value_label=f"Power [{unit}]" if unit else "Power",
+    )

@@ -65,6 +65,12 @@ def posterior():
 
 
 @pytest.fixture(scope="module")
+def log_prob(posterior):
+    """The posterior's density given X, compiled once."""
+    return jax.jit(lambda theta: posterior.log_prob(theta, X))
+
+
+@pytest.fixture(scope="module")
 def saved(posterior, tmp_path_factory):
     folder = tmp_path_factory.mktemp("posterior") / "network"
     save_posterior(posterior, folder)
@@ -93,8 +99,7 @@ def test_support_is_kept_when_the_network_presses_against_it():
     assert np.mean((draws < 3.02) | (draws > 3.98)) > 0.1
 
 
-def test_density_vanishes_outside(posterior):
-    log_prob = jax.jit(lambda theta: posterior.log_prob(theta, X))
+def test_density_vanishes_outside(log_prob):
     assert np.isfinite(log_prob(THETA))
     for name, value in (("zeta", -0.1), ("zeta", 1.1), ("alpha", 0.4), ("alpha", 2.1), ("alpha", -1.0)):
         assert log_prob({**THETA, name: jnp.float32(value)}) == -np.inf
@@ -129,7 +134,7 @@ def test_many_observations_at_once_are_the_same_as_one_by_one(posterior):
     assert abs(together["zeta"][0].mean() - together["zeta"][2].mean()) > 0.01
 
 
-def test_disk_round_trip(posterior, saved):
+def test_disk_round_trip(posterior, log_prob, saved):
     loaded = load_posterior(saved)
     assert loaded.names == posterior.names
     assert loaded.prior.texts == posterior.prior.texts
@@ -141,7 +146,7 @@ def test_disk_round_trip(posterior, saved):
     ours, theirs = (p.sample_with_log_prob(jax.random.key(1), X, 500) for p in (posterior, loaded))
     np.testing.assert_array_equal(ours[1], theirs[1])
     np.testing.assert_array_equal(ours[0]["alpha"], theirs[0]["alpha"])
-    np.testing.assert_array_equal(posterior.log_prob(THETA, X), loaded.log_prob(THETA, X))
+    np.testing.assert_array_equal(log_prob(THETA), jax.jit(lambda theta: loaded.log_prob(theta, X))(THETA))
 
 
 @pytest.mark.parametrize("kind", ["likelihood", pytest.param("ratio", marks=pytest.mark.slow)])
@@ -160,25 +165,27 @@ def test_learnt_likelihoods_and_ratios_go_to_disk_and_back(posterior, tmp_path, 
     save_posterior(surrogate, tmp_path / "network")
     loaded = load_posterior(tmp_path / "network")
     assert (loaded.kind, loaded.n_parts) == (kind, surrogate.n_parts)
-    for found in (surrogate, loaded):
-        assert np.isfinite(float(found.log_likelihood(THETA, X)))
-    np.testing.assert_array_equal(loaded.log_likelihood(THETA, X), surrogate.log_likelihood(THETA, X))
+    found = [float(jax.jit(each.log_likelihood)(THETA, X)) for each in (surrogate, loaded)]
+    assert np.isfinite(found).all()
+    assert found[0] == found[1]
 
 
-def test_another_process_loads_it_without_simulators_or_stingray(posterior, saved):
+def test_another_process_loads_it_without_simulators_or_stingray(log_prob, saved):
     script = f"""
 import sys
 from eagleray.inference.storage import load_posterior
+import jax
 import jax.numpy as jnp
 posterior = load_posterior({str(saved)!r})
 theta = {{"zeta": jnp.float32({float(THETA["zeta"])!r}), "alpha": jnp.float32({float(THETA["alpha"])!r})}}
-print(float(posterior.log_prob(theta, jnp.array({[float(v) for v in X]}, jnp.float32))).hex())
+x = jnp.array({[float(v) for v in X]}, jnp.float32)
+print(float(jax.jit(lambda theta: posterior.log_prob(theta, x))(theta)).hex())
 heavy = [m for m in sys.modules if m.startswith(("eagleray.simulators", "eagleray.problems", "stingray", "matplotlib"))]
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1] == float(posterior.log_prob(THETA, X)).hex()
+    assert done.stdout.split()[-1] == float(log_prob(THETA)).hex()
 
 
 def test_nothing_is_pickled(saved, monkeypatch):

@@ -9,6 +9,7 @@ import xarray as xr
 from eagleray.diagnostics.calibration import calibration
 from eagleray.interop.datatree import to_datatree
 from eagleray.records import NetworkResult, TrainingHistory, Typicality
+from eagleray.summaries.features import spectrum_panel
 
 UNITS = {"slope": "", "rate": "counts/s"}
 PRIOR = {"slope": "uniform(0, 3)", "rate": "loguniform(1, 9)"}
@@ -25,12 +26,12 @@ def make_result(observation):
         units=UNITS,
         prior=PRIOR,
         observation=observation,
-        freq=np.array([0.1, 0.2, 0.4]),
-        power_obs=np.array([3.0, 2.0, 1.0]),
+        panel=spectrum_panel(np.array([0.1, 0.2, 0.4])),
+        shown_obs=np.array([3.0, 2.0, 1.0]),
         x_obs=rng.normal(size=5),
         feature_names=("p1", "p2", "p3", "log_rate", "log_variance"),
         predictive_values=rng.normal(size=(7, n_bins)),
-        predictive_power=rng.normal(size=(7, 3)),
+        shown_predictive=rng.normal(size=(7, 3)),
         calibration=calibration(truth, {name: rng.normal(size=(60, 20)) for name in UNITS}),
         typicality=Typicality(distance=1.5, p_value=0.4, n_reference=100),
         predictive_typicality=Typicality(distance=2.5, p_value=0.3, n_reference=90),
@@ -74,12 +75,12 @@ def test_data_and_predictions(result, tree):
     assert ("error" in observed.data_vars) == (observation.kind == "rate")
     np.testing.assert_allclose(observed["time"], observation.start + observation.grid.times, rtol=0, atol=1e-6)
     assert observed["time"].dtype == np.float64
-    np.testing.assert_array_equal(observed["freq"], result.freq)
-    np.testing.assert_array_equal(observed["power"], result.power_obs)
+    np.testing.assert_array_equal(observed["freq"], result.panel.axis)
+    np.testing.assert_array_equal(observed["power"], result.shown_obs)
     assert list(observed["feature"].values) == list(result.feature_names)
     predictive = tree["posterior_predictive"]
     np.testing.assert_array_equal(predictive["values"].values[0], result.predictive_values)
-    np.testing.assert_array_equal(predictive["power"].values[0], result.predictive_power)
+    np.testing.assert_array_equal(predictive["power"].values[0], result.shown_predictive)
     assert predictive["values"].dims == ("chain", "draw", "time")
     assert predictive["power"].dims == ("chain", "draw", "freq")
 

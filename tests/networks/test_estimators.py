@@ -34,11 +34,17 @@ def estimator():
     return network
 
 
-def test_density_of_an_ensemble_is_the_mean_of_its_members_and_integrates_to_one(estimator):
+@pytest.fixture(scope="module")
+def log_probs(estimator):
+    """The density at many values, given one context; compiled once for each number of values."""
+    return jax.jit(jax.vmap(estimator.log_prob, in_axes=(0, None)))
+
+
+def test_density_of_an_ensemble_is_the_mean_of_its_members_and_integrates_to_one(estimator, log_probs):
     context = jnp.asarray(CONTEXTS[0])
     axes = [jnp.linspace(-40.0, 40.0, 201), jnp.linspace(-4.0, 0.0, 201)]
     points = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    densities = np.exp(jax.jit(jax.vmap(estimator.log_prob, in_axes=(0, None)))(points, context))
+    densities = np.exp(log_probs(points, context))
     assert densities.sum() * 0.4 * 0.02 == pytest.approx(1.0, abs=0.02)
     graphdef, state = nnx.split(estimator.members)
     warp, regression, value = estimator.value_warp, estimator.regression, jnp.asarray(VALUES[0])
@@ -51,18 +57,16 @@ def test_density_of_an_ensemble_is_the_mean_of_its_members_and_integrates_to_one
 
     members = [float(member(i)) for i in range(3)]
     assert len(set(members)) == 3
-    assert float(jnp.exp(estimator.log_prob(jnp.asarray(VALUES[0]), context))) == pytest.approx(
-        np.mean(members), rel=1e-4
-    )
+    assert np.exp(log_probs(jnp.asarray(VALUES[:1]), context)) == pytest.approx(np.mean(members), rel=1e-4)
 
 
-def test_draws_of_an_ensemble_follow_its_density(estimator):
+def test_draws_of_an_ensemble_follow_its_density(estimator, log_probs):
     """Mean of the first entry, by quadrature and by 20 000 draws; 5 standard errors."""
     context = jnp.asarray(CONTEXTS[0])
     draws = np.asarray(jax.jit(estimator.sample_many, static_argnums=2)(jax.random.key(0), context, 20_000))
     axes = [jnp.linspace(-40.0, 40.0, 201), jnp.linspace(-4.0, 0.0, 201)]
     points = jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    weights = np.exp(jax.jit(jax.vmap(estimator.log_prob, in_axes=(0, None)))(points, context))
+    weights = np.exp(log_probs(points, context))
     mean = (weights @ np.asarray(points)) / weights.sum()
     np.testing.assert_array_less(np.abs(draws.mean(axis=0) - mean), 5 * draws.std(axis=0) / np.sqrt(len(draws)) + 1e-3)
 
@@ -131,9 +135,9 @@ def test_ratios_are_those_of_pairs_and_start_at_one():
 def test_half_precision_products_change_little_and_return_single_precision():
     network = ResidualMlp(3, 16, 2, 2, rngs=nnx.Rngs(0))
     x = jnp.array([0.3, -1.0, 2.0])
-    single = network(x)
+    single = jax.jit(lambda x: network(x))(x)
     compute_in(network, jnp.bfloat16)
-    half = network(x)
+    half = jax.jit(lambda x: network(x))(x)
     assert half.dtype == jnp.float32
     assert 0 < float(jnp.abs(half - single).max()) < 0.1
 

@@ -22,6 +22,7 @@ from eagleray.report.drawing import binomial_interval, geometric_edges, quantile
 from eagleray.report.light_curve import rates, view_of
 from eagleray.report.markup import as_toml
 from eagleray.report.tables import format_row
+from eagleray.summaries.features import spectrum_panel
 
 DATA = pathlib.Path(__file__).parents[2] / "examples" / "data" / "ngc4051_xmm.txt"
 PRIORS = {
@@ -33,7 +34,7 @@ PRIORS = {
 }
 DRAW = {
     "corner": report.corner_figure,
-    "spectrum": report.spectrum_figure,
+    "model": report.model_figure,
     "light_curve": report.light_curve_figure,
     "training": lambda result: report.training_figure(result.history),
     "calibration": lambda result: report.calibration_figure(result.calibration),
@@ -96,12 +97,12 @@ def make_result(n_theta=5, **changes):
             source="examples/data/ngc4051_xmm.txt",
             notes=("1170 rows read",),
         ),
-        "freq": freq,
-        "power_obs": power * rng.gamma(3, 1 / 3, size=freq.size),
+        "panel": spectrum_panel(freq),
+        "shown_obs": power * rng.gamma(3, 1 / 3, size=freq.size),
         "x_obs": np.zeros(22),
         "feature_names": tuple(f"feature_{i}" for i in range(22)),
         "predictive_values": 29 * np.exp(0.5 * walk) * exposure,
-        "predictive_power": power * rng.gamma(3, 1 / 3, size=(20, freq.size)),
+        "shown_predictive": power * rng.gamma(3, 1 / 3, size=(20, freq.size)),
         "calibration": make_calibration(tuple(fields["draws"])),
         "typicality": Typicality(distance=4.2, p_value=0.34, n_reference=2000),
         "predictive_typicality": Typicality(distance=6.0, p_value=0.03, n_reference=500),
@@ -172,7 +173,7 @@ def test_every_file_is_written_from_one_drawing(result, images, tmp_path):
         "calibration.png",
         "corner.png",
         "light_curve.png",
-        "spectrum.png",
+        "model.png",
         "training.png",
     ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
@@ -310,9 +311,9 @@ def one_bin(result):
     return {
         "observation": observation,
         "predictive_values": np.full((2, 1), 4.0),
-        "freq": np.array([0.01]),
-        "power_obs": np.array([2.0]),
-        "predictive_power": np.array([[1.0], [3.0]]),
+        "panel": spectrum_panel(np.array([0.01])),
+        "shown_obs": np.array([2.0]),
+        "shown_predictive": np.array([[1.0], [3.0]]),
     }
 
 
@@ -321,7 +322,7 @@ def constant_parameter(result):
 
 
 def bad_powers(result):
-    observed, predicted = result.power_obs.copy(), result.predictive_power.copy()
+    observed, predicted = result.shown_obs.copy(), result.shown_predictive.copy()
     observed[0], observed[1], observed[2], predicted[:, 3], predicted[0, 4], predicted[:, 5] = (
         0,
         np.nan,
@@ -330,15 +331,15 @@ def bad_powers(result):
         0,
         0,
     )
-    return {"power_obs": observed, "predictive_power": predicted}
+    return {"shown_obs": observed, "shown_predictive": predicted}
 
 
 def no_power_at_all(result):
-    return {"power_obs": 0 * result.power_obs, "predictive_power": 0 * result.predictive_power}
+    return {"shown_obs": 0 * result.shown_obs, "shown_predictive": 0 * result.shown_predictive}
 
 
 def nothing_simulated(result):
-    return {"predictive_values": result.predictive_values[:0], "predictive_power": result.predictive_power[:0]}
+    return {"predictive_values": result.predictive_values[:0], "shown_predictive": result.shown_predictive[:0]}
 
 
 def bad_draws(result):
@@ -365,11 +366,11 @@ def few_draws(result):
 @pytest.mark.parametrize(
     ("change", "affected"),
     [
-        (one_bin, ("light_curve", "spectrum")),
+        (one_bin, ("light_curve", "model")),
         (constant_parameter, ("corner",)),
-        (bad_powers, ("spectrum",)),
-        (no_power_at_all, ("spectrum",)),
-        (nothing_simulated, ("light_curve", "spectrum")),
+        (bad_powers, ("model",)),
+        (no_power_at_all, ("model",)),
+        (nothing_simulated, ("light_curve", "model")),
         (bad_draws, ("corner",)),
         (unchecked, ("calibration", "training")),
         (few_draws, ("corner",)),
@@ -452,7 +453,7 @@ def test_settings_are_valid_toml():
 
 def test_drawing_leaves_the_global_style_and_pyplot_alone(result):
     before = dict(matplotlib.rcParams)
-    report.spectrum_figure(result)
+    report.model_figure(result)
     assert dict(matplotlib.rcParams) == before
     pyplot = sys.modules.get("matplotlib.pyplot")
     assert pyplot is None or pyplot.get_fignums() == []

@@ -23,6 +23,7 @@ def cycle_error(ours, exact):
     return np.abs(difference - np.round(difference)).max()
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("jit", [True, False])
 @pytest.mark.parametrize("freq", [1000.1, 713.37, 1e-3, 29.946923])
 def test_phase_of_a_kilohertz_for_a_day(freq, jit):
@@ -42,6 +43,7 @@ def test_phase_of_a_kilohertz_for_a_day(freq, jit):
         assert cycle_error(naive, f0 * TIMES - np.round(f0 * TIMES)) > 0.1  # the failing twin
 
 
+@pytest.mark.optimised
 def test_phase_holds_its_gradient():
     """The derivative of the reduced phase is time itself, and reaches float64 too."""
     times = pulsations.split_times(TIMES[:5])
@@ -52,6 +54,7 @@ def test_phase_holds_its_gradient():
         assert cycle_error(phase, 713.37 * TIMES[:5]) < 1e-7
 
 
+@pytest.mark.optimised
 def test_reference_frequency_is_kept_in_float64():
     """The frequency 641.92822 Hz is not a float32, but reference plus offset is."""
     times = pulsations.split_times(TIMES)

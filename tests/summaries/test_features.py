@@ -32,7 +32,7 @@ def test_features_are_log_powers_rate_and_variance(maker, request):
             background=jnp.asarray(observation.background),
         )
         binned = log_bins(positive_frequencies(200, dt), 0.1).average(power)
-    np.testing.assert_allclose(summary.log_power(x), np.log(binned), atol=1e-3)
+    np.testing.assert_allclose(summary.shown(x), binned, rtol=1e-3)
     np.testing.assert_allclose(x[-2], np.log(observation.mean_rate), atol=1e-5)
     source = (counts - observation.background)[observation.exposure > 0]
     np.testing.assert_allclose(x[-1], np.log(source.var() / source.mean() ** 2), atol=1e-3)
@@ -53,10 +53,10 @@ def test_no_positive_mean_no_summary(make_rates, values):
     assert not np.isfinite(jax.jit(summary)(jnp.asarray(values, jnp.float32))).all()
 
 
-def test_log_power_takes_batches(make_rates):
+def test_shown_powers_take_batches(make_rates):
     summary, x = features(make_rates())
     batch = np.stack([x, x + 1.0])
-    assert summary.log_power(batch).shape == (2, x.size - 2)
+    assert summary.shown(batch).shape == (2, x.size - 2)
 
 
 def test_signature_tells_windows_apart(make_rates, make_counts):

@@ -132,6 +132,7 @@ def test_unit_exponentials():
     assert stats.kstest(draws * 1.05, "expon").pvalue < 1e-6
 
 
+@pytest.mark.optimised
 def test_running_sum_is_compensated_and_never_decreases():
     steps = jnp.full((200_000,), 0.04, jnp.float32)
     ours = np.asarray(jax.jit(running_sum)(steps), np.float64)

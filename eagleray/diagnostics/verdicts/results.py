@@ -1,11 +1,21 @@
-"""Whether to trust a result: each check as a word, and a sentence with its number and what chance alone would give."""
+"""Verdicts on what a result carries: calibration, typicality, training, chains, predictive checks, optimum."""
 
 import dataclasses
 import math
-from typing import Literal
 
 import numpy as np
 
+from eagleray.diagnostics.verdicts.verdict import (
+    CAUTION_P_VALUE,
+    COVERAGE_FAILURE,
+    COVERAGE_TOLERANCE,
+    ESS_FAILURE,
+    ESS_PASSED,
+    FAILURE_P_VALUE,
+    State,
+    Verdict,
+    number,
+)
 from eagleray.records import (
     Calibration,
     FitResult,
@@ -18,37 +28,14 @@ from eagleray.records import (
     Typicality,
 )
 
-State = Literal["passed", "caution", "failed", "not checked"]
-
-COVERAGE_TOLERANCE = 0.02
-"""Mean |coverage - nominal| that the field accepts."""
-COVERAGE_FAILURE = 0.05
 RANK_P_VALUE = 0.01
 """Below this, after allowing for the number of parameters, ranks are taken not to be uniform."""
-CAUTION_P_VALUE, FAILURE_P_VALUE = 0.05, 0.01
-"""Of typicality: below the first, look twice; below the second, the check fails."""
 SETTLED_LOSS = 0.1
 """Fall of the validation loss [nats] over the last tenth of the epochs, below which training had settled."""
 RHAT_PASSED, RHAT_FAILURE = 1.01, 1.05
-ESS_PASSED, ESS_FAILURE = 400, 100
-"""Split R-hat and effective sample size (bulk and tail) of chains: Vehtari et al. (2021), Bayesian Analysis 16, 667."""
+"""Split R-hat of chains: Vehtari et al. (2021), Bayesian Analysis 16, 667."""
 MEMORY_LOSS = 0.3
 """Validation loss less training loss [nats], above which the network learnt its simulations by heart."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The outcome of one check.
-
-    Attributes:
-        title: What was asked.
-        state: The outcome in a word.
-        sentence: The number behind it, and what it means.
-    """
-
-    title: str
-    state: State
-    sentence: str
 
 
 def judge_calibration(calibration: Calibration) -> Verdict:
@@ -79,7 +66,7 @@ def judge_calibration(calibration: Calibration) -> Verdict:
         f"On {n} fresh simulations the fraction of intervals that held the true value differed from the fraction "
         f"promised by {error:.3f} on average over probabilities and parameters; with this many simulations, counting "
         f"noise alone would give a perfect posterior {floor:.3f}. The least even ranks are those of "
-        f"{calibration.names[worst]} (chi-squared p = {_number(p_value)}; {_number(corrected)} after allowing for "
+        f"{calibration.names[worst]} (chi-squared p = {number(p_value)}; {number(corrected)} after allowing for "
         f"{n_theta} parameter{'s' if n_theta > 1 else ''}). This describes the network over the whole prior, not this "
         "observation alone."
     )
@@ -207,7 +194,7 @@ def judge_checks(checks: tuple[PredictiveCheck, ...]) -> Verdict:
     worst = min(checks, key=lambda check: check.p_value)
     corrected = min(1.0, worst.p_value * len(checks))
     state: State = "failed" if corrected < FAILURE_P_VALUE else "caution" if corrected < CAUTION_P_VALUE else "passed"
-    each = "; ".join(f"{check.name} {check.observed:.4g}, p = {_number(check.p_value)}" for check in checks)
+    each = "; ".join(f"{check.name} {check.observed:.4g}, p = {number(check.p_value)}" for check in checks)
     sentence = (
         f"Among {worst.n} spectra simulated from the posterior, the fraction at least as extreme as the observed one: "
         f"{each}. A small value means that the model misses something: narrow excess power, or a wrong shape or noise "
@@ -223,17 +210,20 @@ def _undetermined(optimum: Optimum) -> str:
     return "a parameter is undetermined or sits at an end of its prior"
 
 
-def judge_optimum(optimum: Optimum) -> Verdict:
+def judge_optimum(optimum: Optimum | None) -> Verdict:
     """Judge whether the optimiser found one maximum with a curvature.
 
     Args:
-        optimum: The best of several starts.
+        optimum: The best of several starts; None if none was looked for.
 
     Returns:
         "failed" if no start converged, "caution" if only one start found the best value or the curvature there gives
         no errors, else "passed".
     """
     title = "Is there one best fit?"
+    if optimum is None:
+        sentence = "Parameters and a latent rate were sampled together; of both there is no best fit worth the name."
+        return Verdict(title=title, state="not checked", sentence=sentence)
     n_starts, n_best = optimum.n_starts, optimum.n_agreeing
     if not optimum.converged:
         state: State = "failed"
@@ -287,14 +277,9 @@ def _typicality_verdict(title: str, typicality: Typicality, origin: str, meaning
     error = math.sqrt(p * (1 - p) / n)
     sentence = (
         f"Of {n} simulations with parameters {origin}, {max(farther, 0) or 'none'} had a summary at least as far from "
-        f"their mean as the observed one (Mahalanobis distance {typicality.distance:.3g}): p = {_number(p)}"
+        f"their mean as the observed one (Mahalanobis distance {typicality.distance:.3g}): p = {number(p)}"
     )
     sentence += (
         f" ± {error:.1g}, from their finite number. " if farther > 0 else ", the smallest that so many can show. "
     )
     return Verdict(title=title, state=state, sentence=sentence + meaning)
-
-
-def _number(value: float) -> str:
-    """A probability with two digits."""
-    return f"{value:.2g}" if value < 0.1 else f"{value:.2f}"

@@ -1,0 +1,1 @@
+"""The benchmark of X-ray timing: twelve questions whose exact answers are known, or can be sampled."""

@@ -1,0 +1,150 @@
+"""What is compared: each method turns simulations into posteriors of the fixed observations."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from numpy.typing import NDArray
+
+from eagleray.config import Config, make_config
+from eagleray.diagnostics.calibration import calibration
+from eagleray.inference.posteriors import AmortisedPosterior
+from eagleray.inference.reweighting import ReweightedPosterior
+from eagleray.pipeline.learning import learn
+from eagleray.problems.problem import Problem
+from eagleray.records import Bank, Key
+
+METHODS = ("npe", "npe_exact", "fmpe", "nle")
+N_DRAWS = 2000
+N_CALIBRATION, N_RANK_DRAWS = 2000, 200
+_N_EFFECTIVE = 4000
+
+Facts = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What one method says of all observations.
+
+    Attributes:
+        draws: One (n_draws, n_theta) for each observation, parameters in the prior's order.
+        each: What it says of each answer: seconds, efficiency, R-hat.
+        facts: What it says of itself: seconds of training, coverage.
+    """
+
+    draws: list[NDArray[np.floating]]
+    each: list[Facts]
+    facts: Facts
+
+
+def config(method: str, n: int) -> Config:
+    """The one configuration of a method, for all tasks; training is as long for either number of simulations."""
+    network: dict[str, Any] = {"n_members": 2}
+    training: dict[str, Any] = {"max_epochs": max(12, 400_000 // n), "weight_decay": 0.1}
+    if method == "fmpe":
+        network = {"density": "flow_matching"}
+    if method == "nle":
+        return make_config(
+            {"method": "nle", "n_simulations": n, "training": training | {"weight_decay": 0.02}},
+            {"network": {"density": "autoregressive"}},
+        )
+    return make_config({"n_simulations": n, "network": network, "training": training})
+
+
+def run(
+    problem: Problem, methods: tuple[str, ...], observations: list[Any], key: Key, n: int, *, n_calibration: int
+) -> dict[str, Answers]:
+    """Answers of several methods, from the same simulations.
+
+    Args:
+        problem: Which task.
+        methods: Of `METHODS`.
+        observations: Data of each observation.
+        key: Typed PRNG key; consumed.
+        n: Number of simulations.
+        n_calibration: Fresh simulations on which coverage is measured.
+    """
+    key_bank, key_learn, key_fresh, key_answer = jax.random.split(key, 4)
+    start = time.perf_counter()
+    bank = problem.simulate_bank(key_bank, n)
+    simulating = time.perf_counter() - start
+    usable = np.asarray(bank.valid).any(axis=1)
+    bank = jax.tree.map(lambda a: np.asarray(a)[usable], bank)
+    summaries = [np.asarray(problem.summary(jax.tree.map(jnp.asarray, data))) for data in observations]
+    found: dict[str, Answers] = {}
+    posteriors: dict[str, AmortisedPosterior] = {}
+    for i, method in enumerate(("npe", "fmpe")):
+        wanted = {method, "npe_exact"} if method == "npe" else {method}
+        if not wanted & set(methods):
+            continue
+        posterior = learn(jax.random.fold_in(key_learn, i), problem.prior, bank, config=config(method, n))
+        posteriors[method] = posterior
+        facts = {"simulating_seconds": simulating, "training_seconds": posterior.history.seconds}
+        facts |= {"loss": min(posterior.history.validation_loss)}
+        facts |= coverage(problem, posterior.sample_each, key_fresh, n_calibration)
+        found[method] = _amortised(posterior, summaries, key_answer, facts)
+    if "npe_exact" in methods and problem.log_likelihood is not None:
+        found["npe_exact"] = _reweighted(problem, posteriors["npe"], observations, summaries, key_answer)
+    if "nle" in methods:
+        found["nle"] = _by_likelihood(problem, bank, summaries, jax.random.fold_in(key_learn, 9), key_answer, n)
+    return {method: found[method] for method in methods if method in found}
+
+
+def _amortised(posterior: AmortisedPosterior, summaries: list[Any], key: Key, facts: Facts) -> Answers:
+    """Draws of a trained posterior."""
+    draws, each = [], []
+    for i, x_obs in enumerate(summaries):
+        start = time.perf_counter()
+        drawn = posterior.sample(jax.random.fold_in(key, i), x_obs, N_DRAWS)
+        each.append({"seconds": time.perf_counter() - start})
+        draws.append(_stacked(drawn, posterior.names))
+    return Answers(draws, each, facts)
+
+
+def _reweighted(
+    problem: Problem, posterior: AmortisedPosterior, observations: list[Any], summaries: list[Any], key: Key
+) -> Answers:
+    """The same, weighed by the exact likelihood of the data."""
+    weigher = ReweightedPosterior(posterior, problem.log_likelihood)
+    draws, each = [], []
+    for i, (data, x_obs) in enumerate(zip(observations, summaries, strict=True)):
+        start = time.perf_counter()
+        weighted = weigher.reweight(jax.random.fold_in(key, 1000 + i), x_obs, data=data, n_effective=_N_EFFECTIVE)
+        draws.append(_stacked(weighted.resample(i, N_DRAWS), posterior.names))
+        seconds = time.perf_counter() - start
+        each.append({"seconds": seconds, "efficiency": weighted.efficiency, "pareto_k": weighted.pareto_k})
+    return Answers(draws, each, {})
+
+
+def _by_likelihood(problem: Problem, bank: Bank, summaries: list[Any], key_learn: Key, key: Key, n: int) -> Answers:
+    """NUTS over a learnt likelihood of the summary."""
+    surrogate = learn(key_learn, problem.prior, bank, config=config("nle", n))
+    draws, each = [], []
+    for i, x_obs in enumerate(summaries):
+        start = time.perf_counter()
+        chains = surrogate.sample_chains(jax.random.fold_in(key, 2000 + i), x_obs, "nuts", n_chains=4, n_draws=500)
+        seconds = time.perf_counter() - start
+        draws.append(_stacked({name: v.reshape(-1) for name, v in chains.draws.items()}, surrogate.names))
+        each.append({"seconds": seconds, "rhat": max(map(float, chains.rhat.values()))})
+    return Answers(draws, each, {"training_seconds": surrogate.history.seconds})
+
+
+def coverage(problem: Problem, sample_each: Callable[[Key, ArrayLike, int], Any], key: Key, n: int) -> Facts:
+    """Mean |coverage - nominal| of central intervals on fresh simulations, beside what counting noise alone gives."""
+    key_fresh, key_draws = jax.random.split(key)
+    fresh = problem.simulate_bank(key_fresh, n)
+    valid = np.asarray(fresh.valid[:, 0])
+    truth = jax.device_get(jax.vmap(problem.prior.constrain)(jnp.asarray(np.asarray(fresh.theta)[valid])))
+    drawn = sample_each(key_draws, np.asarray(fresh.x)[valid, 0], N_RANK_DRAWS)
+    record = calibration({name: truth[name] for name in problem.prior.names}, drawn)
+    return {"coverage_error": record.error, "coverage_noise": record.error_floor}
+
+
+def _stacked(draws: Any, names: tuple[str, ...]) -> NDArray[np.floating]:
+    """Draws as (n, n_theta)."""
+    return np.stack([np.asarray(draws[name]) for name in names], axis=1)

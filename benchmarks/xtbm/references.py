@@ -1,0 +1,181 @@
+"""Reference posteriors of the fixed observations: NUTS in float64 on the exact likelihood, checked, and kept.
+
+    python -m benchmarks.xtbm.references --tasks all [--observations 10] [--sbc 100] [--folder FOLDER]
+
+Each task's file holds the true parameters and the draws, R-hat, effective draws and divergences of each observation,
+and the ranks of true parameters in the same sampler's posteriors of fresh data (simulation-based calibration of the
+reference itself). A task that has a file with enough of both is left alone; one that was cut short goes on.
+"""
+
+import argparse
+import dataclasses
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.timing import machine_facts
+from benchmarks.xtbm.tasks import TASKS, chosen, make_task
+from eagleray.diagnostics.calibration import calibration
+from eagleray.files import write_atomic
+from eagleray.inference.latent import cox_target
+from eagleray.inference.samplers import sample
+from eagleray.problems import fixed_observation
+from eagleray.problems.problem import Problem
+from eagleray.records import Samples
+
+FOLDER = Path(__file__).parent / "references"
+N_DRAWS = 2000
+_CHAINS, _KEPT, _WARMUP, _ACCEPTANCE = 4, 1500, 1000, 0.9
+_SBC_CHAINS, _SBC_KEPT, _SBC_WARMUP = 2, 250, 300
+_SEED = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Reference posteriors of one task.
+
+    Attributes:
+        names: Parameter names.
+        truth: (n_observations, n_theta) true parameters.
+        draws: (n_observations, n_draws, n_theta) draws.
+        facts: What is known of them: R-hat, effective draws, divergences, ranks.
+    """
+
+    names: tuple[str, ...]
+    truth: NDArray[np.floating]
+    draws: NDArray[np.floating]
+    facts: dict[str, Any]
+
+
+def load(name: str, folder: Path = FOLDER) -> Reference:
+    """The references of a task.
+
+    Raises:
+        FileNotFoundError: If they were not made.
+    """
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        raise FileNotFoundError(f"no references of {name} in {folder}: python -m benchmarks.xtbm.references")
+    with np.load(path, allow_pickle=False) as file:
+        facts = json.loads(str(file["facts"]))
+        draws = file["mean"][:, None] + file["sd"][:, None] * file["standardised"].astype(np.float64)
+        return Reference(tuple(facts["names"]), file["truth"], draws, facts)
+
+
+def save(name: str, reference: Reference, folder: Path = FOLDER) -> None:
+    """Keep references: half precision of standardised draws is two thousandths of a standard deviation at worst."""
+    mean, sd = reference.draws.mean(axis=1), reference.draws.std(axis=1)
+    standardised = ((reference.draws - mean[:, None]) / sd[:, None]).astype(np.float16)
+    packed = io.BytesIO()
+    np.savez_compressed(
+        packed,
+        truth=reference.truth,
+        mean=mean,
+        sd=sd,
+        standardised=standardised,
+        facts=json.dumps(reference.facts),
+    )
+    write_atomic(folder / f"{name}.npz", packed.getvalue())
+
+
+def posterior(problem: Problem, data: Any, key: Any, *, quick: bool = False) -> Samples:
+    """NUTS on the exact posterior of data, in the precision that is on."""
+    n_chains, n_draws, n_warmup = (_SBC_CHAINS, _SBC_KEPT, _SBC_WARMUP) if quick else (_CHAINS, _KEPT, _WARMUP)
+    options = {"n_chains": n_chains, "n_draws": n_draws, "n_warmup": n_warmup, "target_acceptance": _ACCEPTANCE}
+    if problem.cox is not None:
+        return sample(key, cox_target(problem.prior, problem.cox(data)), **options)
+    return sample(key, problem, data=data, **options)
+
+
+def in_double(data: Any) -> Any:
+    """Floating arrays of data in float64, others as they are."""
+    return jax.tree.map(lambda a: a.astype(np.float64) if np.issubdtype(a.dtype, np.floating) else a, data)
+
+
+def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
+    """Make, or complete, the references of one task."""
+    problem = make_task(name)
+    names = problem.prior.names
+    observations = [jax.device_get(fixed_observation(problem, i + 1)) for i in range(n_observations)]
+    fresh = [jax.device_get(jax.jit(problem.draw)(jax.random.fold_in(jax.random.key(_SEED), i))) for i in range(n_sbc)]
+    done = load(name, folder) if (folder / f"{name}.npz").exists() else Reference(names, np.zeros(0), np.zeros(0), {})
+    facts = {"names": names, "observations": [], "ranks": [], "n_rank_draws": _SBC_CHAINS * _SBC_KEPT} | done.facts
+    draws = list(done.draws)
+    key = jax.random.fold_in(jax.random.key(_SEED), list(TASKS).index(name))
+
+    def keep() -> None:
+        truth = np.array([[float(theta[n]) for n in names] for theta, _ in observations[: len(draws)]])
+        facts["machine"] = machine_facts()
+        save(name, Reference(names, truth, np.array(draws), facts), folder)
+
+    with jax.enable_x64(True):
+        for i in range(len(draws), n_observations):
+            start = time.perf_counter()
+            found = posterior(problem, in_double(observations[i][1]), jax.random.fold_in(key, i))
+            flat = np.stack([found.draws[n].reshape(-1) for n in names], axis=1)
+            draws.append(flat[np.linspace(0, len(flat) - 1, N_DRAWS).astype(int)])
+            facts["observations"].append(
+                {
+                    "rhat": max(float(v) for v in found.rhat.values()),
+                    "ess": min(float(min(found.ess_bulk[n], found.ess_tail[n])) for n in names),
+                    "divergent": 0 if found.divergent is None else int(np.sum(found.divergent)),
+                    "seconds": time.perf_counter() - start,
+                }
+            )
+            print(name, i + 1, facts["observations"][-1], flush=True)
+            keep()
+        for i in range(len(facts["ranks"]), n_sbc):
+            theta, data = fresh[i]
+            found = posterior(problem, in_double(data), jax.random.fold_in(key, 10_000 + i), quick=True)
+            facts["ranks"].append([int((found.draws[n] < float(theta[n])).sum()) for n in names])
+            if (i + 1) % 10 == 0 or i + 1 == n_sbc:
+                keep()
+    print(name, summary(facts), flush=True)
+
+
+def summary(facts: dict[str, Any]) -> dict[str, Any]:
+    """Worst convergence, and how even the ranks of true parameters are.
+
+    Chains are correlated, so ranks are compared by their p-value after thinning to as many values as draws are worth.
+    """
+    each = facts["observations"]
+    found: dict[str, Any] = {
+        "rhat": max(one["rhat"] for one in each),
+        "ess": min(one["ess"] for one in each),
+        "divergent": sum(one["divergent"] for one in each),
+    }
+    if facts["ranks"]:
+        n = facts["n_rank_draws"]
+        place = (np.array(facts["ranks"]) + 0.5) / (n + 1)
+        grid = (np.arange(19) + 1.0) / 20.0
+        truth = {name: place[:, i] for i, name in enumerate(facts["names"])}
+        record = calibration(truth, {name: np.tile(grid, (len(place), 1)) for name in truth})
+        found |= {"sbc_n": len(place), "sbc_p": float(min(1.0, record.p_values.min() * len(truth)))}
+    return found
+
+
+def main() -> None:
+    """Read the command line and make what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default="all", help="names with commas between, or all")
+    parser.add_argument("--observations", type=int, default=10)
+    parser.add_argument("--sbc", type=int, default=100, help="fresh data sets for calibration of the reference")
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    arguments = parser.parse_args()
+    try:
+        names = chosen(arguments.tasks)
+    except ValueError as error:
+        parser.error(str(error))
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        make(name, arguments.observations, arguments.sbc, arguments.folder)
+
+
+if __name__ == "__main__":
+    main()
