@@ -8,7 +8,7 @@ demo: .venv/demo
 	$(BIN)/eagleray infer examples/data/ngc4051_xmm.txt --out ngc4051_xmm_eagleray --overwrite
 
 test: .venv/dev lint
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/dev
 	$(BIN)/python -m pytest -q -m slow

@@ -25,6 +25,18 @@ settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
 
 
+# Files of 15 s and more begin first: one that began last would leave the other worker idle.
+LONGEST = (
+    "test_contract test_posteriors test_pipeline test_methods test_fit test_model_tests test_state_space"
+    " test_gaussian_process test_spectra test_dead_time_spectrum test_cli test_sample test_checkpoints test_optimise"
+).split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they come; pytest-xdist keeps this order with --no-loadscope-reorder."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """NumPy's own settings before each test, as importing Stingray's modelling makes every underflow a warning.

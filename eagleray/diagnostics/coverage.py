@@ -75,7 +75,7 @@ def density_coverage(
         ValueError: If shapes do not match, there is nothing, or a log density is NaN or inf.
 
     References:
-        Hermans et al. (2022), TMLR, arXiv:2110.06581, section 2; Deistler, Gonçalves & Macke (2022), NeurIPS,
+        Hermans et al. (2022), TMLR, arXiv:2110.06581; Deistler, Gonçalves & Macke (2022), NeurIPS,
         arXiv:2210.04815.
     """
     truth = _densities("log_prob_truth", log_prob_truth, "(n,)", 1)

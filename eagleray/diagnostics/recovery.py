@@ -80,7 +80,7 @@ def recovery(
             draws of a posterior are all the same, or `n_trials` < 1.
 
     References:
-        Betancourt (2018), arXiv:1803.08393, section 4.3; Schad, Betancourt & Vasishth (2021), Psychol. Methods 26, 103.
+        Betancourt (2018), arXiv:1803.08393; Schad, Betancourt & Vasishth (2021), Psychol. Methods 26, 103.
     """
     names = tuple(truth)
     if n_trials < 1:

@@ -36,28 +36,29 @@ def to_datatree(result: Result) -> xr.DataTree:
         "background": np.asarray(observation.background),
         panel.name: result.shown_obs,
     }
-    dims = {name: ["time"] for name in ("values", "exposure", "background", "error")} | {panel.name: [panel.axis_name]}
+    dims = {name: ["time"] for name in ("values", "exposure", "background", "error")}
+    dims[panel.name] = [panel.axis_name]
     if observation.error is not None:
         observed["error"] = np.asarray(observation.error)
-    groups = {
-        "posterior": {name: values[None] for name, values in result.draws.items()},
-        "sample_stats": {"lp": result.log_prob[None]},
-        "posterior_predictive": {panel.name: result.shown_predictive[None]},
-        "observed_data": observed,
-    }
+    predictive = {panel.name: result.shown_predictive[None]}
+    posterior = {name: values[None] for name, values in result.draws.items()}
+    stats = {"lp": result.log_prob[None]}
     if isinstance(result, NetworkResult):
         coords["feature"] = list(result.feature_names)
         dims["summary"] = ["feature"]
         observed["summary"] = result.x_obs
-        groups["posterior_predictive"]["values"] = result.predictive_values[None]
+        predictive["values"] = result.predictive_values[None]
     if isinstance(result, FitResult):
         if result.spectrum is not None:
             coords["fitted_freq"] = np.asarray(result.spectrum.freq)
             dims |= {"fitted_power": ["fitted_freq"], "m": ["fitted_freq"]}
             observed |= {"fitted_power": np.asarray(result.spectrum.power), "m": np.asarray(result.spectrum.m)}
-        groups["posterior"] = dict(result.samples.draws)
-        groups["sample_stats"] = sample_stats(result.samples)
-    tree = arviz_base.from_dict(groups, coords=coords, dims=dims)
+        posterior, stats = dict(result.samples.draws), sample_stats(result.samples)
+    # Two trees made one: dimensions go by name, and a parameter may be called what a column of the data is.
+    tree = arviz_base.from_dict({"posterior": posterior, "sample_stats": stats})
+    tree.update(
+        arviz_base.from_dict({"posterior_predictive": predictive, "observed_data": observed}, coords=coords, dims=dims)
+    )
     for name, unit in result.units.items():
         tree["posterior"][name].attrs = {"units": unit, "prior": result.prior[name]}
     if isinstance(result, NetworkResult):

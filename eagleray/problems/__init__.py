@@ -6,7 +6,22 @@ from typing import Any
 import jax
 
 from eagleray.errors import InputError
-from eagleray.problems import bending_power_law, periodic_gaussian
+from eagleray.problems import (
+    bending_power_law,
+    burst,
+    dead_time_pulsar,
+    dead_time_qpo,
+    dead_time_rate,
+    few_counts,
+    gappy_agn,
+    hb22,
+    leaky_red_noise,
+    linear_or_lognormal,
+    periodic_gaussian,
+    pile_up,
+    reverberation,
+    variable_dead_time,
+)
 from eagleray.problems.problem import Data, Observation, Problem, ProblemEntry
 from eagleray.records import Theta
 
@@ -14,7 +29,19 @@ __all__ = ["PROBLEMS", "Problem", "ProblemEntry", "find_problem", "fixed_observa
 
 PROBLEMS: dict[str, ProblemEntry] = {
     **bending_power_law.ENTRIES,
+    **burst.ENTRIES,
+    **dead_time_pulsar.ENTRIES,
+    **dead_time_qpo.ENTRIES,
+    **dead_time_rate.ENTRIES,
+    **few_counts.ENTRIES,
+    **gappy_agn.ENTRIES,
+    **hb22.ENTRIES,
+    **leaky_red_noise.ENTRIES,
+    **linear_or_lognormal.ENTRIES,
     **periodic_gaussian.ENTRIES,
+    **pile_up.ENTRIES,
+    **reverberation.ENTRIES,
+    **variable_dead_time.ENTRIES,
 }
 
 _FIXED_SEED = 2026

@@ -26,10 +26,11 @@ QPO_UNITS = {**UNITS, "cosine": "", "sine": "", "freq": "Hz", "damping": "s"}
 _N_VIEWS = 4
 _MIN_BINS = 64
 _N_COARSE = 32
-# Fractions of the burst by whose times it is laid out, and edges of bins about the middle one, in units of the time from
-# the first quarter to the last: fine where bursts begin.
+# Fractions of the burst by whose times it is laid out, and edges of bins about the middle one, in units of the time
+# from the first quarter to the last: fine where bursts begin.
 _FRACTIONS = np.array([0.05, 0.15, 0.25, 0.5, 0.75, 0.85, 0.95])
-_EDGES = np.concatenate([[-2.6, -2.0, -1.7], np.arange(-1.5, 1.0, 0.125), [1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.5, 7.5]])
+_LATE = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.5, 7.5)
+_EDGES = np.concatenate([[-2.6, -2.0, -1.7], np.arange(-1.5, 1.0, 0.125), _LATE])
 # The phase of the oscillation is counted from here, in windows: where bursts are bright, so that it hardly depends on
 # the frequency.
 _PHASE_ZERO = 0.25
@@ -273,7 +274,7 @@ def _roots(counts: Float[Array, " n"]) -> Float[Array, " n"]:
 
 def _profile_names() -> tuple[str, ...]:
     """Name of each entry of `_profile`."""
-    times = (f"{name}_time[{fraction:g}]" for fraction in _FRACTIONS for name in ["log" if fraction != 0.5 else "middle"])
+    times = ("middle_time" if fraction == 0.5 else f"log_time_from_middle[{fraction:g}]" for fraction in _FRACTIONS)
     laid_out = (f"root_counts[{edge:+g} to {end:+g}]" for edge, end in zip(_EDGES[:-1], _EDGES[1:], strict=True))
     return (*times, "log_counts", "log_background", *laid_out)
 
@@ -320,8 +321,8 @@ class _Oscillation:
         self.freq, self.n_padded = freq[self.first : self.last], n_padded
         self.range = lowest, highest
         self.times = jnp.asarray(grid.times - _PHASE_ZERO * grid.duration, jnp.float32)
-        turned = np.exp(2j * np.pi * np.outer(_OFFSETS / grid.duration, grid.times - _PHASE_ZERO * grid.duration))
-        self.cosine, self.sine = turned.real.astype(np.float32), turned.imag.astype(np.float32)
+        phase = 2.0 * np.pi * np.outer(_OFFSETS, grid.times / grid.duration - _PHASE_ZERO)
+        self.cosine, self.sine = np.cos(phase).astype(np.float32), np.sin(phase).astype(np.float32)
         # A Gaussian that is half gone at half the lowest frequency.
         self.smoothing = np.exp2(-np.square(np.fft.rfftfreq(grid.n_bins, grid.dt) / (0.5 * lowest))).astype(np.float32)
         self.n_groups = max(1, len(self.freq) // _GROUP)

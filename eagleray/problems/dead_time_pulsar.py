@@ -98,7 +98,9 @@ def make(
     """
     n_events, live = observed_live("dead_time_pulsar", observation, dead_time)
     _check_settings(freq, n_phase)
-    priors = problem_prior("dead_time_pulsar", default_prior(observation, dead_time=dead_time), prior, positive=("rate",))
+    priors = problem_prior(
+        "dead_time_pulsar", default_prior(observation, dead_time=dead_time), prior, positive=("rate",)
+    )
     peak = _check_pulse(priors)
     bins, gti, reference = int(n_phase), np.asarray(observation.gti, np.float64), n_events / live
     start, stop = moments(gti, freq)
@@ -263,7 +265,8 @@ def _either(condition: Bool[Array, ""], first: Moments, second: Moments) -> Mome
 
 def _is_before(first: Moments, second: Moments) -> Bool[Array, ""]:
     """Whether one moment comes before another."""
-    return (first.cycle < second.cycle) | ((first.cycle == second.cycle) & (first.phase < second.phase))
+    sooner = (first.cycle == second.cycle) & (first.phase < second.phase)
+    return jnp.asarray((first.cycle < second.cycle) | sooner)
 
 
 def _basis(n_phase: int) -> Float[Array, "4 n_phase"]:
@@ -287,8 +290,8 @@ def _check_pulse(prior: Prior) -> float:
     amplitude = sum(math.hypot(*pair) for pair in largest)
     if not amplitude < 1.0:
         raise InputError(
-            f"the priors of cosine, sine, cosine_2 and sine_2 must keep the rate positive, got amplitudes that add up to "
-            f"{amplitude:.3g}; use uniform or truncnormal with ends closer to 0, or fixed(0)"
+            f"the priors of cosine, sine, cosine_2 and sine_2 must keep the rate positive, got amplitudes that add up "
+            f"to {amplitude:.3g}; use uniform or truncnormal with ends closer to 0, or fixed(0)"
         )
     return prior.upper_end("rate") * (1.0 + amplitude)
 

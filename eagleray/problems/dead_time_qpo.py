@@ -150,9 +150,10 @@ def detectors_of(problem: str, observation: TwoDetectors) -> tuple[list[EventLis
         InputError: If the observation is no event list, the common good time intervals are not one, or there are too
             few events.
     """
-    lists = [observation] if isinstance(observation, EventList) else list(observation)
+    lists = list(observation) if isinstance(observation, tuple | list) else [observation]
     if not lists or not all(isinstance(one, EventList) for one in lists):
-        raise InputError(f"{problem} needs events, got {type(observation).__name__}; give event lists, not binned data")
+        got = type(lists[0]).__name__ if lists else "none"
+        raise InputError(f"{problem} needs event lists, got {got}; give events, not binned data")
     gti = np.asarray(lists[0].gti, np.float64) + lists[0].start
     for one in lists[1:]:
         gti = common_gti(gti, np.asarray(one.gti, np.float64) + one.start)
@@ -170,11 +171,11 @@ def detectors_of(problem: str, observation: TwoDetectors) -> tuple[list[EventLis
     return inside, stop - start
 
 
-def check_rates(problem: str, lists: Sequence[EventList], dead_time: float, duration: float, highest: float) -> None:
-    """Refuse events that such detectors cannot record, and more than single precision can tell apart.
+def check_dead_time(lists: Sequence[EventList], dead_time: float) -> None:
+    """Refuse events that detectors of such a dead time cannot record.
 
     Raises:
-        InputError: If the dead time is negative or longer than an interval between events, or too many are expected.
+        InputError: If the dead time is negative, or longer than an interval between events.
     """
     if not 0 <= dead_time < math.inf:
         raise InputError(f"dead_time must not be negative (seconds), got {dead_time!r}")
@@ -184,10 +185,18 @@ def check_rates(problem: str, lists: Sequence[EventList], dead_time: float, dura
             f"dead_time must not exceed the shortest interval between events of a detector, {shortest:.4g} s, got "
             f"{dead_time:g}; give the detector's own"
         )
-    if duration * highest > _MAX_EVENTS:
+
+
+def check_size(problem: str, duration: float, highest_rate: float) -> None:
+    """Refuse more events than single precision can tell apart.
+
+    Raises:
+        InputError: If too many are expected.
+    """
+    if duration * highest_rate > _MAX_EVENTS:
         raise InputError(
             f"{problem} needs fewer than {_MAX_EVENTS:.0f} incident events, got a prior of the rate that reaches "
-            f"{duration * highest:.3g} in {duration:g} s; cut the good time interval"
+            f"{duration * highest_rate:.3g} in {duration:g} s; cut the good time interval"
         )
 
 
@@ -274,12 +283,11 @@ def _make(
 ) -> Problem:
     """Either problem."""
     lists, duration = detectors_of(name, observation)
-    if not 0 <= dead_time < math.inf:
-        raise InputError(f"dead_time must not be negative (seconds), got {dead_time!r}")
+    check_dead_time(lists, dead_time)
     defaults = default_prior(observation, dead_time=dead_time, centre=centre)
     priors = problem_prior(name, defaults, prior, positive=tuple(UNITS))
     highest = priors.upper_end("rate")
-    check_rates(name, lists, dead_time, duration, highest)
+    check_size(name, duration, highest)
     if not rebin >= 0:
         raise InputError(f"rebin must be at least 0, got {rebin!r}")
     highest_centre = priors.upper_end("centre")

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,7 @@ _SIGMAS = (3.0, 13.0)
 _OSCILLATORS = ((12, 3.0, 0.1, 1.0), (24, 10.0, 0.1, 1.0), (24, 10.0, 0.02, 1.0), (24, 10.0, 0.1, 5.0))
 _OSCILLATOR_SIGMA = 8.0  # standard deviation of the walk, in errors
 _CYCLES = (4.0, 60.0)
+_LEAST_CYCLES = 5.0
 _N_LAGS = 10
 
 UNITS = {"tau": "s", "sigma": "", "mean": "ln(counts/s)"}
@@ -78,10 +80,12 @@ def default_prior(observation: LightCurve) -> dict[str, str]:
 
 def default_qpo_prior(observation: LightCurve) -> dict[str, str]:
     """The same, and an oscillation of which the observation holds five to fifty cycles."""
-    span = _series("gappy_agn_qpo", observation).span
+    span, highest = _series("gappy_agn_qpo", observation).span, 0.5 * observation.grid.nyquist
+    if not span * highest > _LEAST_CYCLES:
+        raise InputError(f"gappy_agn_qpo needs a series longer than 20 bins, got {span / observation.grid.dt:g}")
     return default_prior(observation) | {
         "qpo_sigma": "loguniform(0.1, 0.5)",
-        "qpo_freq": f"loguniform({5 / span:.4g}, {min(50 / span, 0.5 * observation.grid.nyquist):.4g})",
+        "qpo_freq": f"loguniform({_LEAST_CYCLES / span:.4g}, {min(50 / span, highest):.4g})",
         "quality": "loguniform(2, 20)",
     }
 
@@ -164,6 +168,7 @@ def _gappy(
     series = _series(name, observation)
     grid, watched = observation.grid, np.flatnonzero(np.asarray(observation.exposure) > 0)
     # In bins, where float32 holds them exactly.
+    times: Any = series.times  # on the host, for exact differences
     steps, sd = jnp.asarray(series.times / grid.dt, jnp.float32), jnp.asarray(series.error, jnp.float32)
     exposed = jnp.asarray(np.asarray(observation.exposure)[watched] * grid.dt, jnp.float32)
     background = jnp.asarray(np.asarray(observation.background)[watched], jnp.float32)
@@ -174,7 +179,7 @@ def _gappy(
         return theta["mean"] + walk(key_walk, steps, theta) + noise
 
     def log_likelihood(theta: Theta, values: Float[Array, " n_times"]) -> Float[Array, ""]:
-        return gaussian_process_log_likelihood(kernel(theta), series.times, values, sd**2, mean=theta["mean"])
+        return gaussian_process_log_likelihood(kernel(theta), times, values, sd**2, mean=theta["mean"])
 
     def light_curve(values: Float[Array, " n_times"]) -> Float[Array, " n_bins"]:
         rate = jnp.exp(values)
@@ -201,7 +206,7 @@ def _series(name: str, observation: LightCurve) -> Series:
     n_times = int(watched.sum())
     if not MIN_BINS <= n_times <= _MAX_TIMES:
         raise InputError(
-            f"{name} takes {MIN_BINS} to {_MAX_TIMES} exposed bins, got {n_times}; use another dt, or a part of the data"
+            f"{name} takes {MIN_BINS} to {_MAX_TIMES} exposed bins, got {n_times}; use another dt or part of the data"
         )
     values, exposure, background = (
         np.asarray(x, np.float64)[watched] for x in (observation.values, observation.exposure, observation.background)
@@ -217,10 +222,11 @@ def _series(name: str, observation: LightCurve) -> Series:
         raise InputError("rates must come with errors, got none; give errors, or counts instead of rates")
     else:
         rate, error = values, np.asarray(observation.error, np.float64)[watched]
-    if not (rate.min() > 0 and error.min() > 0):
+    lowest = min(rate.min(), error.min())
+    if not lowest > 0:
         raise InputError(
-            f"{name} needs rates and errors above 0 in exposed bins, got {min(rate.min(), error.min()):g}; use a larger "
-            "dt, or set the exposure of such bins to 0"
+            f"{name} needs rates and errors above 0 in exposed bins, got {lowest:g}; use a larger dt, or set the "
+            "exposure of such bins to 0"
         )
     return Series(times=observation.grid.times[watched], values=np.log(rate), error=error / rate)
 

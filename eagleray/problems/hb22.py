@@ -1,8 +1,9 @@
-"""The six runs of Huppenkothen & Bachetti (2022): power spectra through dead time, simulated and summarised as published.
+"""The six runs of Huppenkothen & Bachetti (2022), simulated and summarised as published.
 
-Their realisations are rescaled to an exact mean and fractional rms, and negative rates are set to zero; so are ours. What
-is not taken over: event times and frequency axes shifted by a bin, and summaries from which the count rate cannot be
-told (`with_rate` adds it). For the same physics with an exact reference see `dead_time_qpo`.
+Power spectra through dead time: their realisations are rescaled to an exact mean and fractional rms, and negative rates
+are set to zero; so are ours. What is not taken over: event times and frequency axes shifted by a bin, and summaries
+from which the count rate cannot be told (`with_rate` adds it). For the same physics with an exact reference see
+`dead_time_qpo`.
 """
 
 import dataclasses
@@ -15,7 +16,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from eagleray.errors import InputError
-from eagleray.problems.dead_time_qpo import HIGH_FREQ, LOW_FREQ, NUSTAR_DEAD_TIME, check_rates, detectors_of
+from eagleray.problems.dead_time_qpo import (
+    HIGH_FREQ,
+    LOW_FREQ,
+    NUSTAR_DEAD_TIME,
+    check_dead_time,
+    check_size,
+    detectors_of,
+)
 from eagleray.problems.priors import problem_prior
 from eagleray.problems.problem import Problem, ProblemEntry
 from eagleray.problems.windows import steady_events
@@ -224,7 +232,8 @@ def _maker(name: str) -> Callable[..., Problem]:
         Published simulations have fine bins of 10 us (100 us for GRS 1915+105); those here are coarser, and events lie
         at uniform times within them, so that dead time acts on exact times. The rate being constant in a fine bin takes
         (pi f dt_fine)^2 / 3 of the power at f away: 0.5 % at 40 Hz in bins of 1 ms, 1.2 % at 300 Hz in bins of 0.2 ms,
-        0.8 % at 500 Hz in bins of 0.1 ms; and power beyond the fine Nyquist frequency, 1 % of the broadest noise of GRS 1915+105, lies below it instead.
+        0.8 % at 500 Hz in bins of 0.1 ms; and power beyond the fine Nyquist frequency, 1 % of the broadest noise of GRS
+        1915+105, lies below it instead.
 
         Args:
             observation: Events of two detectors in one common good time interval.
@@ -257,9 +266,10 @@ def _make(
     if len(lists) != _N_DETECTORS:
         raise InputError(f"{name} needs the events of two detectors, got {len(lists)}; use dead_time_qpo")
     priors = problem_prior(name, run.prior, prior, positive=tuple(run.units))
-    _check_settings(name, lists, duration, priors.upper_end("rate"), settings)
+    _check_settings(lists, duration, settings)
+    check_size(name, duration, priors.upper_end("rate"))
     if duration < (run.segment_size or 0.0):
-        raise InputError(f"{name} needs a good time interval of a segment of {run.segment_size:g} s, got {duration:g} s")
+        raise InputError(f"{name} needs a good time interval of {run.segment_size:g} s, a segment, got {duration:g} s")
     fine = TimeGrid(n_bins=math.floor(duration / settings["dt_fine"] + 1e-6), dt=settings["dt_fine"])
     grid = TimeGrid(n_bins=math.floor(duration / run.dt + 1e-6), dt=run.dt)
     return Problem(
@@ -274,16 +284,15 @@ def _make(
     )
 
 
-def _check_settings(
-    name: str, lists: list[EventList], duration: float, highest: float, settings: Mapping[str, float]
-) -> None:
+def _check_settings(lists: list[EventList], duration: float, settings: Mapping[str, float]) -> None:
     """Refuse settings that make no detector."""
     dead_time, sd, dt_fine = (settings[key] for key in ("dead_time", "dead_time_sd", "dt_fine"))
     if not 0 <= sd < math.inf:
         raise InputError(f"dead_time_sd must not be negative (seconds), got {sd!r}")
-    check_rates(name, lists, max(dead_time - 4.0 * sd, 0.0) if dead_time >= 0 else dead_time, duration, highest)
+    # The shortest of many that differ lies some standard deviations below the mean.
+    check_dead_time(lists, max(dead_time - 4.0 * sd, 0.0) if dead_time > 0 else dead_time)
     if not 0 < dt_fine <= duration / 16:
-        raise InputError(f"dt_fine must be positive and below a sixteenth of the window, {duration / 16:g} s, got {dt_fine!r}")
+        raise InputError(f"dt_fine must be positive and at most {duration / 16:g} s, got {dt_fine!r}")
     if settings["with_rate"] not in (0.0, 1.0):
         raise InputError(f"with_rate must be 0 or 1, got {settings['with_rate']!r}")
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
+from scipy import stats
 
 from eagleray.errors import InputError
 from eagleray.likelihoods.renewal import ex_gaussian_log_density, recorded_intervals
 from eagleray.priors import Prior
 from eagleray.problems.priors import problem_prior
 from eagleray.problems.problem import Problem, ProblemEntry
-from eagleray.problems.windows import steady_events
 from eagleray.records import EventList, Key, Panel, Theta
 from eagleray.simulators.observe.dead_time import incident_rate
 from eagleray.simulators.observe.dead_time_draws import scattered_dead_times
@@ -90,7 +90,7 @@ def make(
         return dead + unit_exponentials(key_wait, n, dead.dtype) / theta["rate"]
 
     def log_likelihood(theta: Theta, data: Float[Array, " n"]) -> Float[Array, ""]:
-        # In units of the expected dead time, which keeps the logarithms of the densities small.
+        # Densities of intervals in units of the expected dead time: their logarithms are small.
         return ex_gaussian_log_density(
             data / dead_time,
             rate=theta["rate"] * dead_time,
@@ -151,32 +151,37 @@ def _check_positive(prior: Prior) -> None:
 
 
 def _summary(n: int, dead_time: float) -> CustomSummary:
-    """Moments, and ordered intervals that are dense where the dead time shows: among the shortest."""
+    """Ordered intervals, dense among the shortest, where the dead time shows, and how much longer those above them are.
+
+    Beyond the dead times the wait has no memory: the mean excess over an interval there is 1 / rate.
+    """
     orders = np.unique(np.rint(np.geomspace(1, n // 2, _N_ORDERS)).astype(int)) - 1
-    upper = np.rint(np.asarray([0.6, 0.7, 0.8, 0.9, 0.95, 0.99]) * (n - 1)).astype(int)
-    orders = np.unique(np.concatenate([orders, upper]))
+    above = orders[orders.size // 3 :: 2]
+    upper = np.rint(np.asarray([0.7, 0.9, 0.97]) * (n - 1)).astype(int)
+    shown = np.concatenate([orders, upper])
 
     def function(data: Float[Array, " n"]) -> Float[Array, " n_features"]:
         scaled = jnp.sort(data) / dead_time
-        mean = scaled.mean()
-        moments = jnp.stack([mean, ((scaled - mean) ** 2).mean() ** 0.5, jnp.log(scaled).mean()])
-        early = jnp.stack([jnp.exp(-((scaled / edge) ** 4)).mean() for edge in (0.8, 1.0, 1.2, 1.5)])
-        return jnp.concatenate([jnp.log(scaled[orders]), jnp.log(moments[:2]), moments[2:], early])
+        mean, ordered = scaled.mean(), scaled[shown]
+        longer = (scaled[:, None] - scaled[above]).clip(0.0).sum(axis=0) / (n - 1 - above)
+        deviation = scaled - mean
+        sd = jnp.sqrt((deviation**2).mean())
+        moments = jnp.stack([jnp.log(mean), jnp.log(sd), ((deviation / sd) ** 3).mean()])
+        return jnp.concatenate([jnp.log(ordered), jnp.log(longer), moments])
 
-    edges = ("0.8", "1", "1.2", "1.5")
     return CustomSummary(
         function=function,
         names=(
-            *(f"log_interval[{i + 1} of {n}]" for i in orders),
+            *(f"log_interval[{i + 1} of {n}]" for i in shown),
+            *(f"log_excess[{i + 1} of {n}]" for i in above),
             "log_mean",
             "log_sd",
-            "mean_log",
-            *(f"early[{edge}]" for edge in edges),
+            "skewness",
         ),
         panel=Panel(
             name="interval",
             axis_name="probability",
-            axis=(orders + 0.5) / n,
+            axis=(shown + 0.5) / n,
             axis_label="Fraction of intervals that are shorter",
             value_label="Interval between events [ms]",
         ),
@@ -186,8 +191,13 @@ def _summary(n: int, dead_time: float) -> CustomSummary:
 
 
 def standard() -> EventList:
-    """Some 1500 events of a source of 400 counts/s in one NuSTAR detector, which records half of them."""
-    return steady_events(7.5, 200.0)
+    """1500 intervals of a source of 400 counts/s in one NuSTAR detector, which records half of them."""
+    n = np.arange(1, 1501)
+    # Ranks that are even and in no order: multiples of irrational numbers.
+    waits = -np.log1p(-(n * math.sqrt(2.0) % 1.0)) / 400.0
+    dead = NUSTAR_MEAN_DEAD_TIME + 0.21e-3 * stats.norm.ppf(n * math.sqrt(3.0) % 1.0)
+    times = np.concatenate([[0.0], np.cumsum(dead + waits)])
+    return EventList(times=times, gti=np.array([[0.0, times[-1] + NUSTAR_MEAN_DEAD_TIME]]))
 
 
 ENTRIES = {

@@ -31,14 +31,14 @@ def test_right_and_badly_scaled_posteriors_pass(kind):
 
 
 def test_a_far_shift_and_a_wrong_model_fail():
-    far = checked("shifted")
+    near = checked("shifted")
     rng = np.random.default_rng(0)
     theta, x = simulate(rng, 1)
     shifted = TWINS["right"].draw(rng, x, 999)[0] + 4.0
     found = statistic_checks(data_of(rng, theta)[0], data_of(rng, shifted), STATISTICS)
     assert judge_statistics(found).state == "failed"
     assert found[0].p_value == 2 / 1000
-    assert found[0].p_value < far[0].p_value
+    assert found[0].p_value < near[0].p_value
     loud = checked("right", scale=3.0)
     assert judge_statistics(loud).state == "failed"
     assert loud[1].p_value == 2 / 1000

@@ -56,18 +56,18 @@ def test_a_likelihood_without_leakage_is_found_out():
 @pytest.mark.parametrize("theta", [THETA, FREE])
 def test_likelihood_is_the_multivariate_normal_one(theta):
     problem = make(SHORT)
-    values = problem.simulate(jax.random.key(3), theta_of(theta))
+    values = jax.jit(problem.simulate)(jax.random.key(3), theta_of(theta))
     expected = stats.multivariate_normal(np.full(N, theta["rate"] * DT), covariance_by_hand(theta)).logpdf(values)
-    assert float(problem.log_likelihood(theta_of(theta), values)) == pytest.approx(expected, abs=0.01)
+    assert float(jax.jit(problem.log_likelihood)(theta_of(theta), values)) == pytest.approx(expected, abs=0.01)
 
 
 def test_simulations_have_the_covariance():
     """Whitened by the covariance that NumPy gives, sums of squares are chi^2; false alarm 1e-4, and 1e-4 for views."""
     problem = make(SHORT)
     factor = np.linalg.cholesky(covariance_by_hand(THETA))
-    values = jax.vmap(problem.simulate, in_axes=(0, None))(jax.random.split(jax.random.key(4), 500), theta_of(THETA))
-    views = jax.vmap(problem.simulate_views, in_axes=(0, None))(
-        jax.random.split(jax.random.key(5), 500), theta_of(THETA)
+    keys, theta = jax.random.split(jax.random.key(4), 500), theta_of(THETA)
+    values, views = (
+        jax.jit(jax.vmap(draw, in_axes=(0, None)))(keys, theta) for draw in (problem.simulate, problem.simulate_views)
     )
     assert views.shape == (500, 4, N)
     for drawn in (values, views[:, 3]):
@@ -84,7 +84,7 @@ def test_an_observation_sets_units_and_priors():
     rates = dataclasses.replace(SHORT, values=SHORT.values / DT, error=np.ones(N), kind="rate")
     other = make(rates)
     assert other.prior.texts == problem.prior.texts
-    values = problem.simulate(jax.random.key(6), theta_of(THETA))
+    values = jax.jit(problem.simulate)(jax.random.key(6), theta_of(THETA))
     np.testing.assert_allclose(other.summary(values / DT), problem.summary(values), rtol=1e-4, atol=1e-4)
     ours, theirs = (p.log_likelihood(theta_of(THETA), v) for p, v in ((problem, values), (other, values / DT)))
     assert float(theirs - ours) == pytest.approx(N * np.log(DT), abs=0.01)
@@ -94,7 +94,7 @@ def test_an_observation_sets_units_and_priors():
 
 def test_summary_is_named_and_finite_where_all_bins_are_alike():
     problem = make(SHORT)
-    values = problem.simulate(jax.random.key(7), theta_of(THETA))
+    values = jax.jit(problem.simulate)(jax.random.key(7), theta_of(THETA))
     features = problem.summary(values)
     assert features.shape == (len(problem.summary.names),)
     assert np.isfinite(features).all()

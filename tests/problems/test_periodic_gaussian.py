@@ -74,18 +74,18 @@ def test_likelihood_of_an_oscillation_belongs_to_the_simulator():
 def test_qpo_likelihood_is_that_of_gamma_distributed_powers(n_segments):
     problem = make_qpo(SHORT_QPO, segments=n_segments)
     theta = {name: jnp.float32(value) for name, value in QPO.items()}
-    values = problem.simulate(jax.random.key(1), theta)
+    values = jax.jit(problem.simulate)(jax.random.key(1), theta)
     power, n = power_by_hand(values, n_segments, 1.0 / 64.0), 516 // n_segments
     model = lorentzian_by_hand(QPO, n, 1.0 / 64.0)
     expected = stats.gamma(n_segments, scale=model / n_segments).logpdf(power).sum()
-    np.testing.assert_allclose(problem.log_likelihood(theta, values), expected, rtol=2e-5)
+    np.testing.assert_allclose(jax.jit(problem.log_likelihood)(theta, values), expected, rtol=2e-5)
 
 
 def test_simulated_powers_are_those_of_the_model():
     """Mean over 400 light curves; chi^2 with 256 degrees of freedom, false alarm 1e-4."""
     problem = make_qpo(SHORT_QPO, segments=4)
     theta = {name: jnp.float32(value) for name, value in QPO.items()}
-    values = jax.vmap(problem.simulate, in_axes=(0, None))(jax.random.split(jax.random.key(2), 400), theta)
+    values = jax.jit(jax.vmap(problem.simulate, in_axes=(0, None)))(jax.random.split(jax.random.key(2), 400), theta)
     model = lorentzian_by_hand(QPO, 129, 1.0 / 64.0)
     mean = np.mean([power_by_hand(one, 4, 1.0 / 64.0) for one in values], axis=0)
     z = (mean / model - 1.0) * np.sqrt(1600)

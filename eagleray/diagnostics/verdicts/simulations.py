@@ -30,15 +30,15 @@ def judge_rank_bands(bands: RankBands) -> Verdict:
         "failed" below p = 0.01 over all parameters where a curve strays by more than 0.02; "caution" below 0.05, or
         where it strays less; "not checked" if nothing was found among fewer than 100 simulations.
     """
-    worst = int(np.argmin(bands.p_values))
+    worst, n_theta = int(np.argmin(bands.p_values)), len(bands.names)
     strayed = float(np.abs(bands.difference[:, worst]).max())
     names = [name for name, outside in zip(bands.names, bands.outside, strict=True) if outside]
     sentence = (
         f"Of {bands.n_simulations} simulations, the ranks of {', '.join(names) or 'no parameter'} leave the band that "
         f"holds even ranks of all parameters with a probability of {bands.level:.0%}. The least even are those of "
         f"{bands.names[worst]}, whose distribution strays by up to {strayed:.3f} (± {bands.error.max():.3f} by chance "
-        f"at one rank; p = {number(bands.p_value)} after allowing for {len(bands.names)} parameters). Correlations "
-        "between parameters are not tested."
+        f"at one rank); p = {number(bands.p_value)} after allowing for {n_theta} parameter{'s' * (n_theta > 1)}. "
+        "Correlations between parameters are not tested."
     )
     state = _state(bands.p_value, bands.n_simulations, strayed)
     return Verdict(title="Are the truth's ranks among the draws even?", state=state, sentence=sentence)
