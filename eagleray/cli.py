@@ -242,7 +242,7 @@ def train(
         if settings.observation is None:
             raise InputError(f'{file} must name an observation, as observation = "lc.txt"; it names none')
         named = [settings.observation] if isinstance(settings.observation, str) else settings.observation
-        observation = [file.parent / name for name in named]
+        observation = [observation[0].parent / name for name in named]
     if bank is not None and settings.simulations == "fresh":
         raise InputError(f"simulations must be kept to train on a bank, got fresh and {bank}; leave one of them out")
     if bank is None and on_disk:

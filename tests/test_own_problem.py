@@ -42,7 +42,7 @@ def decay():
     """The function of the docs' example."""
     code = re.search(r"```python\n# decay.py\n(.*?)\nif __name__", PAGE.read_text(), re.DOTALL)
     scope = {}
-    exec(code[1], scope)  # noqa: S102: our own page
+    exec(code[1], scope)  # noqa: S102 our own page
     return scope["decay"]
 
 

@@ -60,10 +60,10 @@ def default_prior_qpo(observation: LightCurve) -> dict[str, str]:
     highest = min(90.0 / grid.duration, 0.8 * grid.nyquist)
     return {
         **default_prior(observation),
-        "cosine": "truncnormal(0, 0.35, -0.7, 0.7)",
-        "sine": "truncnormal(0, 0.35, -0.7, 0.7)",
+        "cosine": "uniform(-0.7, 0.7)",
+        "sine": "uniform(-0.7, 0.7)",
         "freq": f"uniform({highest / 3:.4g}, {highest:.4g})",
-        "damping": f"loguniform({0.03 * grid.duration:.4g}, {0.3 * grid.duration:.4g})",
+        "damping": f"loguniform({0.1 * grid.duration:.4g}, {0.5 * grid.duration:.4g})",
     }
 
 
@@ -367,8 +367,8 @@ def _digest(values: Float[AnyArray, " n"]) -> str:
 
 
 def standard() -> LightCurve:
-    """A second of a magnetar's burst: 1500 counts in bins of 2 ms."""
-    return steady_light_curve(512, dt=2e-3, rate=1500.0)
+    """A second of a magnetar's burst: 2000 counts in bins of 2 ms."""
+    return steady_light_curve(512, dt=2e-3, rate=2000.0)
 
 
 ENTRIES = {

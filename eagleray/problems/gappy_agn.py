@@ -337,7 +337,7 @@ ENTRIES = {
         takes="light curve",
         standard=standard,
         reference="Gaussian likelihood by a state-space (Kalman) filter, exact",
-        seconds=0.0001,
+        seconds=0.00007,
     ),
     "gappy_agn_qpo": ProblemEntry(
         make=make_qpo,
@@ -346,6 +346,6 @@ ENTRIES = {
         takes="light curve",
         standard=standard,
         reference="Gaussian likelihood by a state-space (Kalman) filter, exact",
-        seconds=0.0002,
+        seconds=0.00017,
     ),
 }

@@ -227,7 +227,7 @@ ENTRIES = {
         takes="light curve",
         standard=standard,
         reference="Whittle likelihood, exact; Gamma distributed powers for averages",
-        seconds=0.0001,
+        seconds=0.00003,
     ),
     "periodic_qpo": ProblemEntry(
         make=make_qpo,
@@ -236,6 +236,6 @@ ENTRIES = {
         takes="light curve",
         standard=standard_qpo,
         reference="Whittle likelihood, exact; Gamma distributed powers for averages",
-        seconds=0.0002,
+        seconds=0.00008,
     ),
 }

@@ -248,6 +248,6 @@ ENTRIES = {
         takes="light curves in two bands",
         standard=standard,
         reference="complex Wishart likelihood of averaged spectra, exact",
-        seconds=0.0003,
+        seconds=0.0006,
     )
 }

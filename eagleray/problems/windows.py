@@ -30,5 +30,5 @@ def steady_events(duration: float, rate: float) -> EventList:
         duration: Length of the interval [s].
         rate: Recorded events per second.
     """
-    times = (np.arange(round(duration * rate)) + 0.5) / rate
+    times = (np.arange(round(duration * rate), dtype=np.float64) + 0.5) / rate
     return EventList(times=times, gti=np.array([[0.0, duration]]))

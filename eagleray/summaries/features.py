@@ -32,11 +32,11 @@ class Summary(Protocol):
         """What observed and simulated data are compared by."""
         ...
 
-    def __call__(self, data: Any) -> Float[Array, " n_features"]:
+    def __call__(self, data: Any, /) -> Float[Array, " n_features"]:
         """Features of data, shape (n_features,)."""
         ...
 
-    def shown(self, features: Float[AnyArray, "*batch n_features"]) -> Float[AnyArray, "*batch n_shown"]:
+    def shown(self, features: Float[np.ndarray, "*batch n_features"]) -> Float[np.ndarray, "*batch n_shown"]:
         """The part of the features that the panel shows, in its unit."""
         ...
 
@@ -63,13 +63,13 @@ class CustomSummary:
     panel: Panel
     about: Mapping[str, Any]
     first: int = 0
-    undo: Callable[[AnyArray], AnyArray] | None = None
+    undo: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __call__(self, data: Any) -> Float[Array, " n_features"]:
         """Features of data, shape (n_features,)."""
         return self.function(data)
 
-    def shown(self, features: Float[AnyArray, "*batch n_features"]) -> Float[AnyArray, "*batch n_shown"]:
+    def shown(self, features: Float[np.ndarray, "*batch n_features"]) -> Float[np.ndarray, "*batch n_shown"]:
         """The part of the features that the panel shows, in its unit."""
         part = features[..., self.first : self.first + self.panel.axis.size]
         return part if self.undo is None else self.undo(part)
@@ -154,7 +154,7 @@ class SpectralSummary:
         """The log-binned power spectrum."""
         return spectrum_panel(self.bins.freq)
 
-    def shown(self, features: Float[AnyArray, "*batch n_features"]) -> Float[AnyArray, "*batch n_freq"]:
+    def shown(self, features: Float[np.ndarray, "*batch n_features"]) -> Float[np.ndarray, "*batch n_freq"]:
         """Powers [(rms/mean)^2/Hz] of features."""
         return np.exp(features[..., : self.bins.freq.size])
 

@@ -18,7 +18,7 @@ from eagleray.records import LightCurve, TimeGrid
 BURST = {"amplitude": 6e3, "peak": 0.21, "rise": 0.06, "decay": 0.08, "background": 150.0}
 QPO = {**BURST, "cosine": 0.4, "sine": -0.3, "freq": 50.0, "damping": 0.15}
 OTHER = {"amplitude": 1.2e4, "peak": 0.29, "rise": 0.04, "decay": 0.12, "background": 400.0}
-OTHER_QPO = {**OTHER, "cosine": -0.1, "sine": 0.5, "freq": 80.0, "damping": 0.06}
+OTHER_QPO = {**OTHER, "cosine": -0.1, "sine": 0.5, "freq": 80.0, "damping": 0.12}
 CASES = {"burst": (BURST, OTHER), "burst_qpo": (QPO, OTHER_QPO)}
 
 
@@ -142,7 +142,7 @@ def test_summary_finds_the_oscillation(problems):
 
 def test_priors_follow_the_observation(problems):
     texts = problems["burst_qpo"].prior.texts
-    assert texts["amplitude"] == "loguniform(1500, 15000)"
+    assert texts["amplitude"] == "loguniform(2000, 20000)"
     assert texts["freq"] == "uniform(29.3, 87.89)"
     assert all(problems["burst"].prior.texts[name] == texts[name] for name in burst.UNITS)
     longer = burst.make_qpo(steady_light_curve(256, 0.1, rate=50.0), {"sine": "fixed(0)", "peak": "uniform(-2, 5)"})

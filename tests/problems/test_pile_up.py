@@ -130,9 +130,12 @@ def test_observation_prior_and_settings(problem):
     np.testing.assert_array_equal(problem.observed, counts)
     assert list(problem.prior.names) == ["rate", "photon_index", "alpha"]
     assert problem.prior.lower_end("rate") < 2.0 < problem.prior.upper_end("rate")
-    np.testing.assert_allclose(problem.summary.panel.axis, np.arange(2.0, 19.0))
-    x = np.asarray(problem.summary(problem.observed))
-    np.testing.assert_allclose(problem.summary.shown(x), counts, atol=1e-3)
+    x, energies = np.asarray(problem.summary(problem.observed)), problem.summary.panel.axis
+    shown = problem.summary.shown(x)
+    # Single channels as far as photons reach and one more, pairs above.
+    np.testing.assert_allclose(energies, [*range(2, 11), 11.5, 13.5, 15.5, 17.5])
+    np.testing.assert_allclose(shown[:9], counts[:9], atol=1e-3)
+    np.testing.assert_allclose(2 * shown[9:], counts[9:].reshape(4, 2).sum(1), atol=1e-3)
     assert len(problem.summary.names) == x.size
     assert np.isfinite(problem.summary(0.0 * problem.observed)).all()
     standard = pile_up.make(pile_up.standard())
