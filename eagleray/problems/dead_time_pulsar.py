@@ -234,7 +234,7 @@ def _recorded(
         over = passed >= total
         passed = jnp.where(over, passed - total, passed)
         bin = (edges[1:-1] <= passed).sum()
-        # The largest number below 1 keeps phases inside their bins.
+        # Just below 1, so that phases stay inside their bins.
         phase = (bin + jnp.clip((passed - edges[bin]) / expected[bin], 0.0, 1.0 - 1e-6)) / n_phase
         return Moments(live.cycle + n_empty + over, phase)
 
