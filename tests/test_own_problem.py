@@ -118,7 +118,7 @@ def test_latent_rate_is_sampled_with_the_parameters():
 
 
 def test_every_diagnosis_is_made_and_written(answer, problem, tmp_path):
-    found = diagnose(answer[1], problem, n=200)
+    found = diagnose(answer[1], problem, n=200, n_null=9)
     assert len(found.everywhere) == 4
     # Typicality, classifier, statistics, weights, two distances.
     assert len(found.here) == 6

@@ -39,6 +39,7 @@ def diagnose(
     *,
     observed: bool = True,
     n: int = 1000,
+    n_null: int = 199,
     seed: int = 0,
     command: str = "",
     watch: Watch = unwatched,
@@ -50,6 +51,7 @@ def diagnose(
         problem: The problem it was trained for, made for the observation; its simulator makes the fresh data.
         observed: Whether the problem's observation is one, and not only a window.
         n: Fresh simulations.
+        n_null: Null trials of the classifier test at the observation, which are most of the time it takes.
         seed: Seed.
         command: The command that asked, for the record.
         watch: Told of the progress.
@@ -77,7 +79,7 @@ def diagnose(
     weighted = None if x_obs is None else _weighed(posterior, problem, keys[2], x_obs)
     local = None
     if x_obs is not None:
-        classifiers = local_classifiers(keys[3], positions, x, drawn[:, 0])
+        classifiers = local_classifiers(keys[3], positions, x, drawn[:, 0], n_null=n_null)
         here = posterior.draw_positions(posterior.state, keys[4], jnp.asarray(x_obs), _N_LOCAL_DRAWS)
         local = local_c2st(classifiers, x_obs, np.asarray(here))
     found = Diagnosis(
