@@ -133,6 +133,6 @@ ENTRIES = {
         takes="light curve",
         standard=standard,
         reference="none in closed form",
-        seconds=0.00015,
+        seconds=0.0005,
     )
 }

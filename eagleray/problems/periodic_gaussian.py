@@ -227,7 +227,7 @@ ENTRIES = {
         takes="light curve",
         standard=standard,
         reference="Whittle likelihood, exact; Gamma distributed powers for averages",
-        seconds=0.00003,
+        seconds=0.0002,
     ),
     "periodic_qpo": ProblemEntry(
         make=make_qpo,
