@@ -388,6 +388,6 @@ ENTRIES = {
         takes="light curve",
         standard=standard,
         reference="Poisson likelihood, exact; evidence against burst by nested sampling",
-        seconds=0.0001,
+        seconds=0.00016,
     ),
 }

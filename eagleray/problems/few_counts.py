@@ -211,6 +211,6 @@ ENTRIES = {
         takes="light curve",
         standard=standard,
         reference="Cox process: NUTS over parameters and the Fourier amplitudes of ln rate, exact",
-        seconds=0.0001,
+        seconds=0.00005,
     )
 }

@@ -38,6 +38,8 @@ _OSCILLATOR_SIGMA = 8.0  # standard deviation of the walk, in errors
 _CYCLES = (4.0, 60.0)
 _LEAST_CYCLES = 5.0
 _N_LAGS = 10
+# Series for each set of parameters: simulating is cheaper than training.
+_N_VIEWS = 4
 
 UNITS = {"tau": "s", "sigma": "", "mean": "ln(counts/s)"}
 QPO_UNITS = UNITS | {"qpo_sigma": "", "qpo_freq": "Hz", "quality": ""}
@@ -178,6 +180,9 @@ def _gappy(
         noise = sd * jax.random.normal(key_noise, sd.shape, sd.dtype)
         return theta["mean"] + walk(key_walk, steps, theta) + noise
 
+    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n_times"]:
+        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
+
     def log_likelihood(theta: Theta, values: Float[Array, " n_times"]) -> Float[Array, ""]:
         return gaussian_process_log_likelihood(kernel(theta), times, values, sd**2, mean=theta["mean"])
 
@@ -191,6 +196,7 @@ def _gappy(
         prior=prior,
         units=units,
         simulate=simulate,
+        simulate_views=simulate_views,
         summary=_summary(series, oscillators=_OSCILLATORS if "quality" in units else ()),
         observed=jnp.asarray(series.values, jnp.float32),
         light_curve=light_curve,

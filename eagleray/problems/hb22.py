@@ -134,7 +134,7 @@ RUNS: dict[str, Run] = {
         segment_size=None,
         log_binned=False,
         dt_fine=1e-3,
-        seconds=0.001,
+        seconds=0.0014,
     ),
     "hb22_lf_averaged": Run(
         about="Huppenkothen & Bachetti 2022: QPO at 5 to 40 Hz, average of ten periodograms",
@@ -143,7 +143,7 @@ RUNS: dict[str, Run] = {
         segment_size=1.0,
         log_binned=False,
         dt_fine=1e-3,
-        seconds=0.001,
+        seconds=0.0014,
     ),
     "hb22_hf_single": Run(
         about="Huppenkothen & Bachetti 2022: QPO at 100 to 300 Hz, one log-binned periodogram",
@@ -152,7 +152,7 @@ RUNS: dict[str, Run] = {
         segment_size=None,
         log_binned=True,
         dt_fine=2e-4,
-        seconds=0.003,
+        seconds=0.004,
     ),
     "hb22_hf_averaged": Run(
         about="Huppenkothen & Bachetti 2022: QPO at 100 to 500 Hz, log-binned average of ten periodograms",
@@ -161,7 +161,7 @@ RUNS: dict[str, Run] = {
         segment_size=1.0,
         log_binned=True,
         dt_fine=1e-4,
-        seconds=0.004,
+        seconds=0.008,
     ),
     "hb22_variable_dead_time": Run(
         about="Huppenkothen & Bachetti 2022: QPO at 300 to 500 Hz, dead time that differs from event to event",
@@ -172,7 +172,7 @@ RUNS: dict[str, Run] = {
         dt_fine=1e-4,
         dead_time=2.54e-3,
         dead_time_sd=0.21e-3,
-        seconds=0.004,
+        seconds=0.008,
     ),
     "hb22_grs1915": Run(
         about="Huppenkothen & Bachetti 2022: GRS 1915+105, noise, QPO and harmonic in 15 segments of 16 s",
@@ -193,7 +193,7 @@ RUNS: dict[str, Run] = {
         segment_size=16.0,
         log_binned=True,
         dt_fine=2e-3,
-        seconds=0.01,
+        seconds=0.029,
     ),
 }
 

@@ -26,6 +26,8 @@ from eagleray.summaries.rebin import log_bins
 _RED_NOISE = 8.0
 # The time of the likelihood and the memory of the summary's models grow as the square.
 _MAX_BINS = 512
+# Light curves for each set of parameters: simulating is cheaper than training.
+_N_VIEWS = 4
 # Less scatter from bin to bin, and single precision cannot hold the covariance.
 _LEAST_SCATTER = 0.01
 # The summary's logarithm turns into a straight line below this part of the mean rate, so that it goes on through zero.
@@ -182,11 +184,16 @@ def _problem(
     rebin: float,
 ) -> Problem:
     """What both have in common."""
+
+    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n_bins"]:
+        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
+
     return Problem(
         name=name,
         prior=problem_prior(name, default_prior(observation), prior, positive=("slope", "rms", "rate")),
         units=UNITS,
         simulate=simulate,
+        simulate_views=simulate_views,
         summary=_summary(setting, rebin),
         observed=jnp.asarray(observation.values, jnp.float32),
         light_curve=lambda values: values,

@@ -23,6 +23,8 @@ from eagleray.summaries.spectra import positive_frequencies, segment_power_spect
 
 # Light curves for each set of parameters: simulating is cheaper than training.
 _N_VIEWS = 8
+# Powers of an averaged spectrum that a network is shown as they are.
+_MAX_UNBINNED = 64
 
 UNITS = {"slope": "", "rms": "", "noise": "1/Hz"}
 QPO_UNITS = {"rms": "", "centre": "Hz", "quality": "", "noise": "1/Hz"}
@@ -64,7 +66,8 @@ def make(
     Args:
         observation: Gives bins and mean rate; rates or counts without gaps. Its errors are not used.
         prior: Priors that replace the defaults, by parameter name.
-        rebin: Growth of the frequency bins of the summary.
+        rebin: Growth of the frequency bins of the summary; spectra of few powers (64) from several segments are not
+            rebinned.
         segments: Equally long segments, one after the other, of which each is periodic by itself and whose spectra are
             averaged; bins at the end that make no whole segment are left out.
 
@@ -96,7 +99,7 @@ def make_qpo(
     Args:
         observation: As for `make`.
         prior: Priors that replace the defaults, by parameter name.
-        rebin: Growth of the frequency bins of the summary.
+        rebin: Growth of the frequency bins of the summary; spectra of few powers (64) are not rebinned.
         segments: As for `make`.
 
     Raises:
@@ -190,10 +193,11 @@ def _averaged_summary(
     n_segments: int,
     rebin: float,
 ) -> Summary:
-    """Ln of the averaged spectrum in logarithmic bins; the mean is that of the observation and says nothing."""
+    """Ln of the averaged spectrum, of many powers in logarithmic bins; the mean is the observation's and says nothing."""
     if not rebin >= 0:
         raise InputError(f"rebin must be at least 0, got {rebin!r}")
-    bins = log_bins(positive_frequencies(segment.n_bins, segment.dt), rebin)
+    freq = positive_frequencies(segment.n_bins, segment.dt)
+    bins = log_bins(freq, rebin if freq.size > _MAX_UNBINNED else 0.0)
     return CustomSummary(
         function=lambda values: jnp.log(bins.average(power_of(values))),
         names=tuple(f"log_power[{f:.6g} Hz]" for f in bins.freq),

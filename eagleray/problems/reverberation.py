@@ -26,6 +26,8 @@ from eagleray.summaries.spectra import counts_and_errors, positive_frequencies
 
 # Standard deviation of the response, in lags.
 _WIDTH = 0.3
+# Sets of spectra for each set of parameters: simulating is cheaper than training.
+_N_VIEWS = 4
 # Fewer leave no room for lags between a bin and a segment.
 _LEAST_BINS = 64
 
@@ -144,6 +146,9 @@ def make(
             imaginary=product.imag,
         )
 
+    def simulate_views(key: Key, theta: Theta) -> AveragedPowers:
+        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
+
     def log_likelihood(theta: Theta, data: AveragedPowers) -> Float[Array, ""]:
         return wishart(data.matrix, matrix(theta), n_segments)
 
@@ -153,6 +158,7 @@ def make(
         prior=priors,
         units=UNITS,
         simulate=simulate,
+        simulate_views=simulate_views,
         summary=_summary(segments, rebin),
         observed=AveragedPowers(
             *(jnp.asarray(x, jnp.float32) for x in (observed.power_1, observed.power_2, np.real(power), np.imag(power)))
