@@ -497,8 +497,8 @@ def memory_bound(bench: Comparison, n: int = 8192) -> dict[str, Any]:
     return found | {"fraction_of_bandwidth": best / bandwidth}
 
 
-def run_all(quick: bool, threads: str) -> dict[str, Any]:
-    """Every comparison, in this process."""
+def run_all(quick: bool, threads: str, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Every comparison, or some of them, in this process."""
     bench = Comparison(quick)
     found: dict[str, Any] = {
         "backend": bench.jax.default_backend(),
@@ -517,7 +517,7 @@ def run_all(quick: bool, threads: str) -> dict[str, Any]:
         steps["throughput"] = lambda: {str(n): throughput(bench, n) for n in sizes}
         steps["cost"] = lambda: cost(bench)
         steps["memory_bound"] = lambda: memory_bound(bench)
-    for name, step in steps.items():
+    for name, step in steps.items() if not only else [(name, steps[name]) for name in only]:
         found[name] = step()
         print(f"{threads}: {name} done", file=sys.stderr, flush=True)
     if bench.on_gpu:
@@ -588,9 +588,10 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer repeats, lengths and draws")
     parser.add_argument("--figure", type=Path, help="figure of cost against length and draws")
     parser.add_argument("--threads", choices=("one", "all"), help="run in this process; its environment says how many")
+    parser.add_argument("--only", help="with --threads: some of the measurements, as throughput,memory_bound")
     arguments = parser.parse_args()
     if arguments.threads:
-        found = run_all(arguments.quick, arguments.threads)
+        found = run_all(arguments.quick, arguments.threads, tuple(arguments.only.split(",")) if arguments.only else ())
     else:
         found = run_apart(arguments.quick, "one")
         found["all_cores"] = run_apart(arguments.quick, "all")

@@ -4,30 +4,33 @@
     python -m benchmarks.xtbm --table FILE [FILE ...]
     python -m benchmarks.xtbm --costs
 
-Every method has one configuration for all tasks (`benchmarks/xtbm/methods.py`). Results are written after each task and
-method, and a run that was stopped goes on where it was. The references are those that
-`python -m benchmarks.xtbm.references` made.
+Every method has one configuration for all tasks (`benchmarks/xtbm/methods.py`). First methods answer, and their draws
+are kept; then the draws are held against the references that `python -m benchmarks.xtbm.references` made. Both are
+written one by one, and a run that was stopped goes on where it was. With `--answers-only`, methods answer on one
+machine (an accelerator, say) and are compared on another.
 """
 
 import argparse
+import itertools
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from benchmarks.timing import machine_facts, measure, stay_on_one_core
 from benchmarks.xtbm.methods import METHODS, N_CALIBRATION, run
-from benchmarks.xtbm.references import FOLDER, load
-from benchmarks.xtbm.tasks import TASKS, chosen, make_task
+from benchmarks.xtbm.packing import Draws, load, same_data, save
+from benchmarks.xtbm.references import FOLDER
+from benchmarks.xtbm.tasks import TASKS, chosen, make_task, observe
 from eagleray.diagnostics.c2st import c2st
 from eagleray.files import write_atomic
-from eagleray.problems import fixed_observation
 
-Cell = dict[str, Any]
+Facts = dict[str, Any]
 _QUICK = {"tasks": ("dead_time_rate", "periodic_gaussian", "dead_time_pulsar"), "n": 10_000, "observations": 2}
 
 
@@ -41,10 +44,15 @@ def main() -> None:
     if arguments.costs:
         print(costs(arguments.tasks))
         return
+    arguments.answers.mkdir(parents=True, exist_ok=True)
+    for cell in cells(arguments):
+        answer(cell, arguments)
+    if arguments.answers_only:
+        return
     record: dict[str, Any] = {"machine": machine_facts(), "command": "python -m benchmarks.xtbm", "cells": []}
     if arguments.json.exists():
         record = json.loads(arguments.json.read_text())
-    for cell in cells(arguments, record["cells"]):
+    for cell in compared(arguments, record["cells"]):
         record["cells"].append(cell)
         write_atomic(arguments.json, (json.dumps(record, indent=1) + "\n").encode())
         print(row(cell), flush=True)
@@ -60,6 +68,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--observations", type=int, default=10, help="how many of the fixed observations")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--references", type=Path, default=FOLDER, help="folder of reference posteriors")
+    parser.add_argument("--answers", type=Path, default=Path("xtbm_answers"), help="folder of draws, completed")
+    parser.add_argument("--answers-only", action="store_true", help="make draws, and compare nothing")
     parser.add_argument("--json", type=Path, default=Path("xtbm.json"), help="results, read again and completed")
     parser.add_argument("--quick", action="store_true", help="three tasks, two observations, one seed, 1e4 simulations")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of finished results")
@@ -79,36 +89,65 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def cells(arguments: argparse.Namespace, done: list[Cell]) -> Iterator[Cell]:
-    """Every cell that is wanted and not done yet: one for each task, number of simulations, seed and method."""
-    known = {tuple(cell[name] for name in ("task", "n", "seed", "method")) for cell in done}
-    for seed in range(arguments.seeds):
-        for n in arguments.n:
-            for name in arguments.tasks:
-                methods = tuple(method for method in arguments.methods if (name, n, seed, method) not in known)
-                if methods:
-                    yield from one_task(name, methods, arguments, n, seed)
+class Cell(NamedTuple):
+    """What is asked for at once: one training, several methods."""
+
+    seed: int
+    n: int
+    task: str
+
+    def path(self, method: str, folder: Path) -> Path:
+        """File of a method's draws."""
+        return folder / f"{self.task}-{self.n}-{self.seed}-{method}.npz"
 
 
-def one_task(name: str, methods: tuple[str, ...], arguments: argparse.Namespace, n: int, seed: int) -> Iterator[Cell]:
-    """Cells of one task, number of simulations and seed."""
-    problem = make_task(name)
-    observations = [jax.device_get(fixed_observation(problem, i + 1)[1]) for i in range(arguments.observations)]
-    reference = load(name, arguments.references)
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), list(TASKS).index(name)), n)
-    answers = run(problem, methods, observations, key, n, n_calibration=500 if arguments.quick else N_CALIBRATION)
-    for method, answer in answers.items():
-        start = time.perf_counter()
-        each = [
-            facts | compared(jax.random.fold_in(key, i), reference.draws[i], answer.draws[i])
-            for i, facts in enumerate(answer.each)
-        ]
-        cell = {"task": name, "n": n, "seed": seed, "method": method, "c2st_seconds": time.perf_counter() - start}
-        yield cell | {"reference": TASKS[name].reference, **answer.facts, "observations": each}
+def cells(arguments: argparse.Namespace) -> Iterator[Cell]:
+    """Every one that is wanted."""
+    yield from itertools.starmap(Cell, itertools.product(range(arguments.seeds), arguments.n, arguments.tasks))
 
 
-def compared(key: Any, reference: Any, draws: Any) -> Cell:
-    """An answer held against the reference: C2ST, distance of the means and ratio of the widths."""
+def answer(cell: Cell, arguments: argparse.Namespace) -> None:
+    """Make what is missing of a cell's draws."""
+    missing = tuple(m for m in arguments.methods if not cell.path(m, arguments.answers).exists())
+    if not missing:
+        return
+    problem = make_task(cell.task)
+    observed = observe(problem, arguments.observations)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(cell.seed), list(TASKS).index(cell.task)), cell.n)
+    n_calibration = 500 if arguments.quick else N_CALIBRATION
+    for method, found in run(problem, missing, observed, key, cell.n, n_calibration=n_calibration):
+        device = jax.devices()[0].device_kind
+        facts = {**found.facts, "observations": found.each, "machine": machine_facts() | {"device": device}}
+        draws = Draws(truth=observed.truth, x_obs=observed.x_obs, draws=found.draws, facts=facts)
+        save(cell.path(method, arguments.answers), draws)
+        print(*cell, method, found.facts, flush=True)
+
+
+def compared(arguments: argparse.Namespace, done: list[Facts]) -> Iterator[Facts]:
+    """Draws held against the references, those that are not in the record yet; tasks without references are left out.
+
+    Raises:
+        SystemExit: If draws and reference are not of the same data.
+    """
+    known = {tuple(one[name] for name in ("seed", "n", "task", "method")) for one in done}
+    for cell in cells(arguments):
+        reference_path = arguments.references / f"{cell.task}.npz"
+        for method in arguments.methods:
+            path = cell.path(method, arguments.answers)
+            if (*cell, method) in known or not path.exists() or not reference_path.exists():
+                continue
+            found, reference = load(path), load(reference_path)
+            if not same_data(found, reference):
+                sys.exit(f"{path} and {reference_path} must be about the same data; make one of them again")
+            start = time.perf_counter()
+            pairs = zip(reference.draws, found.draws, found.facts["observations"], strict=False)
+            each = [facts | held_against(jax.random.key(i), a, b) for i, (a, b, facts) in enumerate(pairs)]
+            about = {**cell._asdict(), "method": method, "reference": TASKS[cell.task].reference}
+            yield about | {**found.facts, "observations": each, "c2st_seconds": time.perf_counter() - start}
+
+
+def held_against(key: Any, reference: Any, draws: Any) -> Facts:
+    """An answer and the reference: C2ST, distance of the means and ratio of the widths."""
     n = min(len(reference), len(draws))
     mean, sd = reference.mean(axis=0), reference.std(axis=0)
     return {
@@ -118,7 +157,7 @@ def compared(key: Any, reference: Any, draws: Any) -> Cell:
     }
 
 
-def row(cell: Cell) -> str:
+def row(cell: Facts) -> str:
     """One cell as a line."""
     found = summarised([cell])
     return f"{cell['task']:24} {cell['n']:7d} seed {cell['seed']} {cell['method']:10}" + "".join(
@@ -126,7 +165,7 @@ def row(cell: Cell) -> str:
     )
 
 
-def summarised(some: list[Cell]) -> dict[str, float]:
+def summarised(some: list[Facts]) -> dict[str, float]:
     """Mean C2ST, coverage error, median efficiency, mean seconds of an answer and of training."""
     each = [one for cell in some for one in cell["observations"]]
     return {
@@ -138,7 +177,7 @@ def summarised(some: list[Cell]) -> dict[str, float]:
     }
 
 
-def table(done: list[Cell]) -> str:
+def table(done: list[Facts]) -> str:
     """Every task, number of simulations and method, means over observations and seeds, as Markdown."""
     head = ["task", "n", "method", "C2ST", "coverage error", "efficiency", "answer [s]", "training [s]"]
     rows = [head, ["---"] * len(head)]

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from benchmarks.xtbm.tasks import Observed
 from eagleray.config import Config, make_config
 from eagleray.diagnostics.calibration import calibration
 from eagleray.inference.posteriors import AmortisedPosterior
@@ -57,14 +58,14 @@ def config(method: str, n: int) -> Config:
 
 
 def run(
-    problem: Problem, methods: tuple[str, ...], observations: list[Any], key: Key, n: int, *, n_calibration: int
-) -> dict[str, Answers]:
+    problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, n: int, *, n_calibration: int
+) -> Iterator[tuple[str, Answers]]:
     """Answers of several methods, from the same simulations.
 
     Args:
         problem: Which task.
-        methods: Of `METHODS`.
-        observations: Data of each observation.
+        methods: Of `METHODS`; `npe_exact` is left out where there is no likelihood.
+        observed: The observations to answer for.
         key: Typed PRNG key; consumed.
         n: Number of simulations.
         n_calibration: Fresh simulations on which coverage is measured.
@@ -75,30 +76,26 @@ def run(
     simulating = time.perf_counter() - start
     usable = np.asarray(bank.valid).any(axis=1)
     bank = jax.tree.map(lambda a: np.asarray(a)[usable], bank)
-    summaries = [np.asarray(problem.summary(jax.tree.map(jnp.asarray, data))) for data in observations]
-    found: dict[str, Answers] = {}
-    posteriors: dict[str, AmortisedPosterior] = {}
     for i, method in enumerate(("npe", "fmpe")):
-        wanted = {method, "npe_exact"} if method == "npe" else {method}
-        if not wanted & set(methods):
+        weighed = method == "npe" and "npe_exact" in methods and problem.log_likelihood is not None
+        if method not in methods and not weighed:
             continue
         posterior = learn(jax.random.fold_in(key_learn, i), problem.prior, bank, config=config(method, n))
-        posteriors[method] = posterior
-        facts = {"simulating_seconds": simulating, "training_seconds": posterior.history.seconds}
-        facts |= {"loss": min(posterior.history.validation_loss)}
-        facts |= coverage(problem, posterior.sample_each, key_fresh, n_calibration)
-        found[method] = _amortised(posterior, summaries, key_answer, facts)
-    if "npe_exact" in methods and problem.log_likelihood is not None:
-        found["npe_exact"] = _reweighted(problem, posteriors["npe"], observations, summaries, key_answer)
+        if method in methods:
+            facts = {"simulating_seconds": simulating, "training_seconds": posterior.history.seconds}
+            facts |= {"loss": min(posterior.history.validation_loss)}
+            facts |= coverage(problem, posterior.sample_each, key_fresh, n_calibration)
+            yield method, _amortised(posterior, observed, key_answer, facts)
+        if weighed:
+            yield "npe_exact", _reweighted(problem, posterior, observed, key_answer)
     if "nle" in methods:
-        found["nle"] = _by_likelihood(problem, bank, summaries, jax.random.fold_in(key_learn, 9), key_answer, n)
-    return {method: found[method] for method in methods if method in found}
+        yield "nle", _by_likelihood(problem, bank, observed, jax.random.fold_in(key_learn, 9), key_answer, n)
 
 
-def _amortised(posterior: AmortisedPosterior, summaries: list[Any], key: Key, facts: Facts) -> Answers:
+def _amortised(posterior: AmortisedPosterior, observed: Observed, key: Key, facts: Facts) -> Answers:
     """Draws of a trained posterior."""
     draws, each = [], []
-    for i, x_obs in enumerate(summaries):
+    for i, x_obs in enumerate(observed.x_obs):
         start = time.perf_counter()
         drawn = posterior.sample(jax.random.fold_in(key, i), x_obs, N_DRAWS)
         each.append({"seconds": time.perf_counter() - start})
@@ -106,13 +103,11 @@ def _amortised(posterior: AmortisedPosterior, summaries: list[Any], key: Key, fa
     return Answers(draws, each, facts)
 
 
-def _reweighted(
-    problem: Problem, posterior: AmortisedPosterior, observations: list[Any], summaries: list[Any], key: Key
-) -> Answers:
+def _reweighted(problem: Problem, posterior: AmortisedPosterior, observed: Observed, key: Key) -> Answers:
     """The same, weighed by the exact likelihood of the data."""
     weigher = ReweightedPosterior(posterior, problem.log_likelihood)
     draws, each = [], []
-    for i, (data, x_obs) in enumerate(zip(observations, summaries, strict=True)):
+    for i, (data, x_obs) in enumerate(zip(observed.data, observed.x_obs, strict=True)):
         start = time.perf_counter()
         weighted = weigher.reweight(jax.random.fold_in(key, 1000 + i), x_obs, data=data, n_effective=_N_EFFECTIVE)
         draws.append(_stacked(weighted.resample(i, N_DRAWS), posterior.names))
@@ -121,11 +116,11 @@ def _reweighted(
     return Answers(draws, each, {})
 
 
-def _by_likelihood(problem: Problem, bank: Bank, summaries: list[Any], key_learn: Key, key: Key, n: int) -> Answers:
+def _by_likelihood(problem: Problem, bank: Bank, observed: Observed, key_learn: Key, key: Key, n: int) -> Answers:
     """NUTS over a learnt likelihood of the summary."""
     surrogate = learn(key_learn, problem.prior, bank, config=config("nle", n))
     draws, each = [], []
-    for i, x_obs in enumerate(summaries):
+    for i, x_obs in enumerate(observed.x_obs):
         start = time.perf_counter()
         chains = surrogate.sample_chains(jax.random.fold_in(key, 2000 + i), x_obs, "nuts", n_chains=4, n_draws=500)
         seconds = time.perf_counter() - start

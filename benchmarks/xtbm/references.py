@@ -8,80 +8,27 @@ reference itself). A task that has a file with enough of both is left alone; one
 """
 
 import argparse
-import dataclasses
-import io
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.timing import machine_facts
-from benchmarks.xtbm.tasks import TASKS, chosen, make_task
+from benchmarks.xtbm.packing import Draws, load, save
+from benchmarks.xtbm.tasks import TASKS, chosen, make_task, observe
 from eagleray.diagnostics.calibration import calibration
-from eagleray.files import write_atomic
 from eagleray.inference.latent import cox_target
 from eagleray.inference.samplers import sample
-from eagleray.problems import fixed_observation
 from eagleray.problems.problem import Problem
 from eagleray.records import Samples
 
 FOLDER = Path(__file__).parent / "references"
 N_DRAWS = 2000
-_CHAINS, _KEPT, _WARMUP, _ACCEPTANCE = 4, 1500, 1000, 0.9
+_CHAINS, _KEPT, _WARMUP, _ACCEPTANCE = 4, 2000, 1000, 0.95
 _SBC_CHAINS, _SBC_KEPT, _SBC_WARMUP = 2, 250, 300
 _SEED = 7
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """Reference posteriors of one task.
-
-    Attributes:
-        names: Parameter names.
-        truth: (n_observations, n_theta) true parameters.
-        draws: (n_observations, n_draws, n_theta) draws.
-        facts: What is known of them: R-hat, effective draws, divergences, ranks.
-    """
-
-    names: tuple[str, ...]
-    truth: NDArray[np.floating]
-    draws: NDArray[np.floating]
-    facts: dict[str, Any]
-
-
-def load(name: str, folder: Path = FOLDER) -> Reference:
-    """The references of a task.
-
-    Raises:
-        FileNotFoundError: If they were not made.
-    """
-    path = folder / f"{name}.npz"
-    if not path.exists():
-        raise FileNotFoundError(f"no references of {name} in {folder}: python -m benchmarks.xtbm.references")
-    with np.load(path, allow_pickle=False) as file:
-        facts = json.loads(str(file["facts"]))
-        draws = file["mean"][:, None] + file["sd"][:, None] * file["standardised"].astype(np.float64)
-        return Reference(tuple(facts["names"]), file["truth"], draws, facts)
-
-
-def save(name: str, reference: Reference, folder: Path = FOLDER) -> None:
-    """Keep references: half precision of standardised draws is two thousandths of a standard deviation at worst."""
-    mean, sd = reference.draws.mean(axis=1), reference.draws.std(axis=1)
-    standardised = ((reference.draws - mean[:, None]) / sd[:, None]).astype(np.float16)
-    packed = io.BytesIO()
-    np.savez_compressed(
-        packed,
-        truth=reference.truth,
-        mean=mean,
-        sd=sd,
-        standardised=standardised,
-        facts=json.dumps(reference.facts),
-    )
-    write_atomic(folder / f"{name}.npz", packed.getvalue())
 
 
 def posterior(problem: Problem, data: Any, key: Any, *, quick: bool = False) -> Samples:
@@ -100,24 +47,26 @@ def in_double(data: Any) -> Any:
 
 def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
     """Make, or complete, the references of one task."""
-    problem = make_task(name)
+    problem, path = make_task(name), folder / f"{name}.npz"
     names = problem.prior.names
-    observations = [jax.device_get(fixed_observation(problem, i + 1)) for i in range(n_observations)]
-    fresh = [jax.device_get(jax.jit(problem.draw)(jax.random.fold_in(jax.random.key(_SEED), i))) for i in range(n_sbc)]
-    done = load(name, folder) if (folder / f"{name}.npz").exists() else Reference(names, np.zeros(0), np.zeros(0), {})
-    facts = {"names": names, "observations": [], "ranks": [], "n_rank_draws": _SBC_CHAINS * _SBC_KEPT} | done.facts
-    draws = list(done.draws)
+    seen = observe(problem, n_observations)
+    draw = jax.jit(problem.draw)
+    fresh = [jax.device_get(draw(jax.random.fold_in(jax.random.key(_SEED), i))) for i in range(n_sbc)]
+    done = load(path) if path.exists() else None
+    facts = {"names": names, "observations": [], "ranks": [], "n_rank_draws": _SBC_CHAINS * _SBC_KEPT}
+    facts |= done.facts if done else {}
+    draws = done.draws if done else []
     key = jax.random.fold_in(jax.random.key(_SEED), list(TASKS).index(name))
 
     def keep() -> None:
-        truth = np.array([[float(theta[n]) for n in names] for theta, _ in observations[: len(draws)]])
         facts["machine"] = machine_facts()
-        save(name, Reference(names, truth, np.array(draws), facts), folder)
+        n = len(draws)
+        save(path, Draws(truth=seen.truth[:n], x_obs=seen.x_obs[:n], draws=draws, facts=facts))
 
     with jax.enable_x64(True):
         for i in range(len(draws), n_observations):
             start = time.perf_counter()
-            found = posterior(problem, in_double(observations[i][1]), jax.random.fold_in(key, i))
+            found = posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i))
             flat = np.stack([found.draws[n].reshape(-1) for n in names], axis=1)
             draws.append(flat[np.linspace(0, len(flat) - 1, N_DRAWS).astype(int)])
             facts["observations"].append(

@@ -4,7 +4,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from eagleray.problems import make_problem
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from eagleray.problems import fixed_observation, make_problem
 from eagleray.problems.problem import Problem
 
 Reference = Literal["exact", "latent"]
@@ -53,6 +58,30 @@ def make_task(name: str) -> Problem:
     task = TASKS[name]
     settings: dict[str, Any] = dict(task.settings)
     return make_problem(task.problem, **settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """The first fixed observations of a task.
+
+    Attributes:
+        truth: (n_observations, n_theta) true parameters, in the prior's order.
+        data: Of each.
+        x_obs: (n_observations, n_features) their summaries.
+    """
+
+    truth: NDArray[np.floating]
+    data: list[Any]
+    x_obs: NDArray[np.floating]
+
+
+def observe(problem: Problem, n: int) -> Observed:
+    """Draw fixed observations, on a CPU wherever this runs."""
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        pairs = [jax.device_get(fixed_observation(problem, i + 1)) for i in range(n)]
+        x_obs = np.array([problem.summary(jax.tree.map(jnp.asarray, data)) for _, data in pairs])
+    truth = np.array([[float(theta[name]) for name in problem.prior.names] for theta, _ in pairs])
+    return Observed(truth, [data for _, data in pairs], x_obs)
 
 
 def chosen(given: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from eagleray.diagnostics.calibration import LEVELS
 from eagleray.diagnostics.inputs import finite, generator, same
 from eagleray.diagnostics.rank_bands import N_POINTS, evenness
-from eagleray.records import Key
+from eagleray.records import AnyArray, Key
 
 Regions = Literal["highest density", "random points"]
 
@@ -51,7 +51,7 @@ class RegionCoverage:
 
 
 def density_coverage(
-    key: Key, log_prob_truth: Float[ArrayLike, " n"], log_prob_draws: Float[ArrayLike, "n n_draws"]
+    key: Key, log_prob_truth: Float[AnyArray, " n"], log_prob_draws: Float[AnyArray, "n n_draws"]
 ) -> RegionCoverage:
     """Coverage of highest-density regions, from log densities alone.
 
@@ -86,10 +86,10 @@ def density_coverage(
 
 def tarp(
     key: Key,
-    truth: Float[ArrayLike, "n d"],
-    draws: Float[ArrayLike, "n n_draws d"],
+    truth: Float[AnyArray, "n d"],
+    draws: Float[AnyArray, "n n_draws d"],
     *,
-    references: Float[ArrayLike, "n d"] | None = None,
+    references: Float[AnyArray, "n d"] | None = None,
 ) -> RegionCoverage:
     """Tests of accuracy with random points (TARP): coverage of balls about random points.
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist, pdist
 
 from eagleray.diagnostics.inputs import finite, generator, p_value_error, same
-from eagleray.records import Key
+from eagleray.records import AnyArray, Key
 
 FEWEST_ROWS = 10
 _ROWS_OF_MEDIAN = 1000
@@ -47,8 +47,8 @@ class SampleDistance:
 
 def mmd(
     key: Key,
-    reference: Float[ArrayLike, "n d"],
-    draws: Float[ArrayLike, "m d"],
+    reference: Float[AnyArray, "n d"],
+    draws: Float[AnyArray, "m d"],
     *,
     scale: float | None = None,
     n_permutations: int = 199,
@@ -96,8 +96,8 @@ def mmd(
 
 def sliced_wasserstein(
     key: Key,
-    reference: Float[ArrayLike, "n d"],
-    draws: Float[ArrayLike, "m d"],
+    reference: Float[AnyArray, "n d"],
+    draws: Float[AnyArray, "m d"],
     *,
     n_directions: int = 100,
     n_permutations: int = 199,

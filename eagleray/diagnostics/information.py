@@ -5,11 +5,12 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import special
 from scipy.spatial import KDTree
 
 from eagleray.diagnostics.inputs import finite, same
+from eagleray.records import AnyArray
 
 FEWEST_OBSERVATIONS = 2
 
@@ -40,7 +41,7 @@ class InformationLost:
 
 
 def information_lost(
-    summary: Float[ArrayLike, "n m d"], reference: Float[ArrayLike, "n k d"], *, n_neighbours: int = 3
+    summary: Float[AnyArray, "n m d"], reference: Float[AnyArray, "n k d"], *, n_neighbours: int = 3
 ) -> InformationLost:
     """Compare posteriors given a summary with posteriors given all the data, over many observations.
 

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from eagleray.diagnostics.inputs import finite, generator, p_value_error, same
-from eagleray.records import Key
+from eagleray.records import AnyArray, Key
 
 FEWEST_SIMULATIONS = 100
 _RATE, _WEIGHT_DECAY = 5e-3, 1e-2
@@ -62,9 +62,9 @@ class LocalC2st:
 
 def local_classifiers(
     key: Key,
-    theta: Float[ArrayLike, "n d"],
-    x: Float[ArrayLike, "n n_features"],
-    draws: Float[ArrayLike, "n d"],
+    theta: Float[AnyArray, "n d"],
+    x: Float[AnyArray, "n n_features"],
+    draws: Float[AnyArray, "n d"],
     *,
     n_null: int = 199,
     n_units: int = 32,
@@ -129,7 +129,7 @@ def local_classifiers(
 
 
 def local_c2st(
-    classifiers: LocalClassifiers, x_obs: Float[ArrayLike, " n_features"], draws: Float[ArrayLike, "n_draws d"]
+    classifiers: LocalClassifiers, x_obs: Float[AnyArray, " n_features"], draws: Float[AnyArray, "n_draws d"]
 ) -> LocalC2st:
     """Test a posterior at one observation.
 

@@ -50,8 +50,8 @@ class Recovery:
 
 def recovery(
     key: Key,
-    truth: Mapping[str, Float[NDArray[np.floating], " n"]],
-    draws: Mapping[str, Float[NDArray[np.floating], "n n_draws"]],
+    truth: Mapping[str, Float[np.ndarray, " n"]],
+    draws: Mapping[str, Float[np.ndarray, "n n_draws"]],
     *,
     prior_variance: Mapping[str, float] | None = None,
     n_trials: int = 999,

@@ -148,7 +148,7 @@ class SurrogatePosterior:
 
     def sample_positions(
         self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = _SAMPLER, **options: Any
-    ) -> Float[NDArray[np.floating], "n n_theta"]:
+    ) -> Float[np.ndarray, "n n_theta"]:
         """`sample`, in the prior's unconstrained space."""
         return _spaced(self._enough(key, x_obs, n, method, **options).positions, n)
 

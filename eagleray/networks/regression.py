@@ -98,7 +98,7 @@ def _ridge(features: NDArray[np.floating], values: NDArray[np.floating]) -> NDAr
     return (best * projected.T * inverse) @ right
 
 
-def _factor(residuals: NDArray[np.floating], kept: Bool[NDArray[np.bool_], " n_value"]) -> NDArray[np.floating]:
+def _factor(residuals: NDArray[np.floating], kept: Bool[np.ndarray, " n_value"]) -> NDArray[np.floating]:
     """Cholesky factor of the covariance of residuals; the identity for kept entries and where nothing varies."""
     covariance = np.cov(residuals.T).reshape(len(kept), len(kept))
     alone = kept | (np.diag(covariance) < 1e-10)

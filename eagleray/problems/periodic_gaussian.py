@@ -193,7 +193,7 @@ def _averaged_summary(
     n_segments: int,
     rebin: float,
 ) -> Summary:
-    """Ln of the averaged spectrum, of many powers in logarithmic bins; the mean is the observation's and says nothing."""
+    """Ln of the averaged spectrum, of many powers in logarithmic bins; the mean is the observation's, and known."""
     if not rebin >= 0:
         raise InputError(f"rebin must be at least 0, got {rebin!r}")
     freq = positive_frequencies(segment.n_bins, segment.dt)

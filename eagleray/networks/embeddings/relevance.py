@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
 from scipy.special import fdtri
 
 # Chance that any entry of a vector that depends on nothing is taken for one that does.
@@ -13,8 +12,8 @@ _FEWEST_IN_GROUP = 10
 
 
 def depends_on(
-    values: Float[NDArray[np.floating], "n n_values"], features: Float[NDArray[np.floating], "n n_features"]
-) -> Bool[NDArray[np.bool_], " n_features"]:
+    values: Float[np.ndarray, "n n_values"], features: Float[np.ndarray, "n n_features"]
+) -> Bool[np.ndarray, " n_features"]:
     """Whether the mean or the spread of any value differs between groups of like features, entry by entry.
 
     Analyses of variance of each value, and of its squared deviation, over groups of equal size of each feature. The
