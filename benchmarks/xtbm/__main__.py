@@ -120,7 +120,7 @@ def answer(cell: Cell, arguments: argparse.Namespace) -> None:
         facts = {**found.facts, "observations": found.each, "machine": machine_facts() | {"device": device}}
         draws = Draws(truth=observed.truth, x_obs=observed.x_obs, draws=found.draws, facts=facts)
         save(cell.path(method, arguments.answers), draws)
-        print(*cell, method, found.facts, flush=True)
+        print(*cell, method, found.facts.get("coverage_error", ""), flush=True)
 
 
 def compared(arguments: argparse.Namespace, done: list[Facts]) -> Iterator[Facts]:

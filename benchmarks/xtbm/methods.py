@@ -130,14 +130,15 @@ def _by_likelihood(problem: Problem, bank: Bank, observed: Observed, key_learn: 
 
 
 def coverage(problem: Problem, sample_each: Callable[[Key, ArrayLike, int], Any], key: Key, n: int) -> Facts:
-    """Mean |coverage - nominal| of central intervals on fresh simulations, beside what counting noise alone gives."""
+    """Mean |coverage - nominal| of central intervals on fresh simulations, what counting noise alone gives, and all."""
     key_fresh, key_draws = jax.random.split(key)
     fresh = problem.simulate_bank(key_fresh, n)
     valid = np.asarray(fresh.valid[:, 0])
     truth = jax.device_get(jax.vmap(problem.prior.constrain)(jnp.asarray(np.asarray(fresh.theta)[valid])))
     drawn = sample_each(key_draws, np.asarray(fresh.x)[valid, 0], N_RANK_DRAWS)
     record = calibration({name: truth[name] for name in problem.prior.names}, drawn)
-    return {"coverage_error": record.error, "coverage_noise": record.error_floor}
+    curve = {name: record.coverage[:, i].round(4).tolist() for i, name in enumerate(record.names)}
+    return {"coverage_error": record.error, "coverage_noise": record.error_floor, "coverage": curve}
 
 
 def _stacked(draws: Any, names: tuple[str, ...]) -> NDArray[np.floating]:

@@ -43,23 +43,27 @@ Times = Float[Array, " n"]
 
 
 def default_prior(observation: LightCurve) -> dict[str, str]:
-    """Priors matched to an observation: a burst with its peak in the first half, that outshines the mean rate."""
+    """Priors matched to an observation: a burst with its peak in the first two thirds, that outshines the mean rate."""
     duration, rate = observation.grid.duration, observation.mean_rate
+    return {
+        "amplitude": f"loguniform({rate:.4g}, {30 * rate:.4g})",
+        "peak": f"uniform({0.05 * duration:.4g}, {0.65 * duration:.4g})",
+        "rise": f"loguniform({0.01 * duration:.4g}, {0.15 * duration:.4g})",
+        "decay": f"loguniform({0.02 * duration:.4g}, {0.25 * duration:.4g})",
+        "background": f"loguniform({rate / 100:.4g}, {rate:.4g})",
+    }
+
+
+def default_prior_qpo(observation: LightCurve) -> dict[str, str]:
+    """A burst long and bright enough to ring, and an oscillation of 30 to 90 cycles in the window that lasts as long."""
+    grid, rate, duration = observation.grid, observation.mean_rate, observation.grid.duration
+    highest = min(90.0 / grid.duration, 0.8 * grid.nyquist)
     return {
         "amplitude": f"loguniform({rate:.4g}, {10 * rate:.4g})",
         "peak": f"uniform({0.15 * duration:.4g}, {0.4 * duration:.4g})",
         "rise": f"loguniform({0.03 * duration:.4g}, {0.1 * duration:.4g})",
         "decay": f"loguniform({0.03 * duration:.4g}, {0.15 * duration:.4g})",
         "background": f"loguniform({rate / 30:.4g}, {rate / 3:.4g})",
-    }
-
-
-def default_prior_qpo(observation: LightCurve) -> dict[str, str]:
-    """`default_prior`, and an oscillation of 30 to 90 cycles in the window that lasts as long as a burst does."""
-    grid = observation.grid
-    highest = min(90.0 / grid.duration, 0.8 * grid.nyquist)
-    return {
-        **default_prior(observation),
         "cosine": "uniform(-0.7, 0.7)",
         "sine": "uniform(-0.7, 0.7)",
         "freq": f"uniform({highest / 3:.4g}, {highest:.4g})",

@@ -180,7 +180,7 @@ def judge_chains(samples: Samples) -> Verdict:
 
 
 def judge_checks(checks: tuple[PredictiveCheck, ...]) -> Verdict:
-    """Judge whether spectra simulated from the posterior look like the observed one.
+    """Judge whether data simulated from the posterior look like the observed ones.
 
     Args:
         checks: Statistics of the observed powers among simulated ones.
@@ -188,7 +188,7 @@ def judge_checks(checks: tuple[PredictiveCheck, ...]) -> Verdict:
     Returns:
         "failed" if the smallest p-value, after allowing for the number of checks, is below 0.01, "caution" below 0.05.
     """
-    title = "Does the model describe the spectrum?"
+    title = "Does the model describe the data?"
     if not checks:
         return Verdict(title=title, state="not checked", sentence="No spectra were simulated.")
     worst = min(checks, key=lambda check: check.p_value)
@@ -196,7 +196,7 @@ def judge_checks(checks: tuple[PredictiveCheck, ...]) -> Verdict:
     state: State = "failed" if corrected < FAILURE_P_VALUE else "caution" if corrected < CAUTION_P_VALUE else "passed"
     each = "; ".join(f"{check.name} {check.observed:.4g}, p = {number(check.p_value)}" for check in checks)
     sentence = (
-        f"Among {worst.n} spectra simulated from the posterior, the fraction at least as extreme as the observed one: "
+        f"Among {worst.n} data sets simulated from the posterior, the fraction at least as extreme as the observed one: "
         f"{each}. A small value means that the model misses something: narrow excess power, or a wrong shape or noise "
         "level."
     )
