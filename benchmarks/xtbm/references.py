@@ -26,18 +26,46 @@ from eagleray.records import Samples
 
 FOLDER = Path(__file__).parent / "references"
 N_DRAWS = 2000
-_CHAINS, _KEPT, _WARMUP, _ACCEPTANCE = 4, 2000, 1000, 0.95
-_SBC_CHAINS, _SBC_KEPT, _SBC_WARMUP = 2, 250, 300
+# Tried one after the other until chains agree.
+_EFFORTS = (
+    {"n_chains": 4, "n_draws": 2000, "n_warmup": 1000, "target_acceptance": 0.95},
+    {"n_chains": 4, "n_draws": 10_000, "n_warmup": 3000, "target_acceptance": 0.99},
+)
+_MOST_RHAT, _LEAST_ESS = 1.01, 800
+_SBC = {"n_chains": 2, "n_draws": 250, "n_warmup": 300, "target_acceptance": 0.95}
 _SEED = 7
 
 
-def posterior(problem: Problem, data: Any, key: Any, *, quick: bool = False) -> Samples:
+def posterior(problem: Problem, data: Any, key: Any, options: dict[str, Any]) -> Samples:
     """NUTS on the exact posterior of data, in the precision that is on."""
-    n_chains, n_draws, n_warmup = (_SBC_CHAINS, _SBC_KEPT, _SBC_WARMUP) if quick else (_CHAINS, _KEPT, _WARMUP)
-    options = {"n_chains": n_chains, "n_draws": n_draws, "n_warmup": n_warmup, "target_acceptance": _ACCEPTANCE}
     if problem.cox is not None:
         return sample(key, cox_target(problem.prior, problem.cox(data)), **options)
     return sample(key, problem, data=data, **options)
+
+
+def checked_posterior(problem: Problem, data: Any, key: Any) -> tuple[np.ndarray, dict[str, Any]]:
+    """Draws (n_draws, n_theta) of the first effort whose chains agree, or of the last, and what is known of them."""
+    names, facts, flat = problem.prior.names, {}, np.zeros((0, 0))
+    for effort, options in enumerate(_EFFORTS):
+        start = time.perf_counter()
+        found = posterior(problem, data, jax.random.fold_in(key, effort), options)
+        facts = {
+            "effort": effort,
+            "rhat": max(float(v) for v in found.rhat.values()),
+            "ess": min(float(min(found.ess_bulk[n], found.ess_tail[n])) for n in names),
+            "divergent": 0 if found.divergent is None else int(np.sum(found.divergent)),
+            "seconds": time.perf_counter() - start,
+        }
+        flat = np.stack([found.draws[n].reshape(-1) for n in names], axis=1)
+        if is_good(facts):
+            break
+    return flat[np.linspace(0, len(flat) - 1, N_DRAWS).astype(int)], facts
+
+
+def is_good(facts: dict[str, Any]) -> bool:
+    """Whether chains agree, are long enough and never diverged; or nothing more can be tried."""
+    converged = facts["rhat"] <= _MOST_RHAT and facts["ess"] >= _LEAST_ESS and not facts["divergent"]
+    return converged or facts["effort"] == len(_EFFORTS) - 1
 
 
 def in_double(data: Any) -> Any:
@@ -53,7 +81,7 @@ def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
     draw = jax.jit(problem.draw)
     fresh = [jax.device_get(draw(jax.random.fold_in(jax.random.key(_SEED), i))) for i in range(n_sbc)]
     done = load(path) if path.exists() else None
-    facts = {"names": names, "observations": [], "ranks": [], "n_rank_draws": _SBC_CHAINS * _SBC_KEPT}
+    facts = {"names": names, "observations": [], "ranks": [], "n_rank_draws": _SBC["n_chains"] * _SBC["n_draws"]}
     facts |= done.facts if done else {}
     draws = done.draws if done else []
     key = jax.random.fold_in(jax.random.key(_SEED), list(TASKS).index(name))
@@ -64,24 +92,16 @@ def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
         save(path, Draws(truth=seen.truth[:n], x_obs=seen.x_obs[:n], draws=draws, facts=facts))
 
     with jax.enable_x64(True):
-        for i in range(len(draws), n_observations):
-            start = time.perf_counter()
-            found = posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i))
-            flat = np.stack([found.draws[n].reshape(-1) for n in names], axis=1)
-            draws.append(flat[np.linspace(0, len(flat) - 1, N_DRAWS).astype(int)])
-            facts["observations"].append(
-                {
-                    "rhat": max(float(v) for v in found.rhat.values()),
-                    "ess": min(float(min(found.ess_bulk[n], found.ess_tail[n])) for n in names),
-                    "divergent": 0 if found.divergent is None else int(np.sum(found.divergent)),
-                    "seconds": time.perf_counter() - start,
-                }
-            )
-            print(name, i + 1, facts["observations"][-1], flush=True)
+        for i in range(n_observations):
+            if i < len(draws) and is_good(facts["observations"][i]):
+                continue
+            found, known = checked_posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i))
+            draws[i : i + 1], facts["observations"][i : i + 1] = [found], [known]
+            print(name, i + 1, known, flush=True)
             keep()
         for i in range(len(facts["ranks"]), n_sbc):
             theta, data = fresh[i]
-            found = posterior(problem, in_double(data), jax.random.fold_in(key, 10_000 + i), quick=True)
+            found = posterior(problem, in_double(data), jax.random.fold_in(key, 10_000 + i), _SBC)
             facts["ranks"].append([int((found.draws[n] < float(theta[n])).sum()) for n in names])
             if (i + 1) % 10 == 0 or i + 1 == n_sbc:
                 keep()
