@@ -23,14 +23,15 @@ import jax
 import numpy as np
 
 from benchmarks.timing import machine_facts, measure, stay_on_one_core
-from benchmarks.xtbm.methods import METHODS, N_CALIBRATION, run
-from benchmarks.xtbm.packing import Draws, load, same_data, save
+from benchmarks.xtbm.classical import CLASSICAL
+from benchmarks.xtbm.methods import METHODS, N_CALIBRATION, run, run_classical
+from benchmarks.xtbm.packing import Draws, Facts, load, same_data, save
 from benchmarks.xtbm.references import FOLDER
 from benchmarks.xtbm.tasks import TASKS, chosen, make_task, observe
 from eagleray.diagnostics.c2st import c2st
 from eagleray.files import write_atomic
 
-Facts = dict[str, Any]
+ALL_METHODS = (*METHODS, *CLASSICAL)
 _QUICK = {"tasks": ("dead_time_rate", "periodic_gaussian", "dead_time_pulsar"), "n": 10_000, "observations": 2}
 
 
@@ -63,7 +64,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="all", help="names with commas between, or all")
-    parser.add_argument("--methods", default="all", help=f"of {', '.join(METHODS)}")
+    parser.add_argument("--methods", default="all", help=f"of {', '.join(ALL_METHODS)}")
     parser.add_argument("--n", default="10000,100000", help="numbers of simulations")
     parser.add_argument("--observations", type=int, default=10, help="how many of the fixed observations")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
@@ -82,19 +83,25 @@ def parse() -> argparse.Namespace:
         arguments.tasks = chosen(arguments.tasks)
     except ValueError as error:
         parser.error(str(error))
-    arguments.methods = METHODS if arguments.methods == "all" else tuple(arguments.methods.split(","))
-    if unknown := sorted(set(arguments.methods) - set(METHODS)):
-        parser.error(f"--methods must be of {', '.join(METHODS)}, got {unknown[0]!r}")
+    arguments.methods = ALL_METHODS if arguments.methods == "all" else tuple(arguments.methods.split(","))
+    if unknown := sorted(set(arguments.methods) - set(ALL_METHODS)):
+        parser.error(f"--methods must be of {', '.join(ALL_METHODS)}, got {unknown[0]!r}")
     arguments.n = tuple(int(n) for n in arguments.n.split(","))
     return arguments
 
 
 class Cell(NamedTuple):
-    """What is asked for at once: one training, several methods."""
+    """What is asked for at once: one training, several methods; n = 0 is what needs no simulations."""
 
     seed: int
     n: int
     task: str
+
+    def methods(self, asked: tuple[str, ...]) -> tuple[str, ...]:
+        """Which of the methods apply."""
+        if self.n == 0:
+            return tuple(method for method in asked if self.task in CLASSICAL.get(method, {}))
+        return tuple(method for method in asked if method in METHODS)
 
     def path(self, method: str, folder: Path) -> Path:
         """File of a method's draws."""
@@ -103,19 +110,24 @@ class Cell(NamedTuple):
 
 def cells(arguments: argparse.Namespace) -> Iterator[Cell]:
     """Every one that is wanted."""
+    yield from (Cell(0, 0, task) for task in arguments.tasks)
     yield from itertools.starmap(Cell, itertools.product(range(arguments.seeds), arguments.n, arguments.tasks))
 
 
 def answer(cell: Cell, arguments: argparse.Namespace) -> None:
     """Make what is missing of a cell's draws."""
-    missing = tuple(m for m in arguments.methods if not cell.path(m, arguments.answers).exists())
+    missing = tuple(m for m in cell.methods(arguments.methods) if not cell.path(m, arguments.answers).exists())
     if not missing:
         return
     problem = make_task(cell.task)
     observed = observe(problem, arguments.observations)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(cell.seed), list(TASKS).index(cell.task)), cell.n)
     n_calibration = 500 if arguments.quick else N_CALIBRATION
-    for method, found in run(problem, missing, observed, key, cell.n, n_calibration=n_calibration):
+    if cell.n == 0:
+        found_each = run_classical(cell.task, problem, missing, observed, key, n_calibration=n_calibration)
+    else:
+        found_each = run(problem, missing, observed, key, cell.n, n_calibration=n_calibration)
+    for method, found in found_each:
         device = jax.devices()[0].device_kind
         facts = {**found.facts, "observations": found.each, "machine": machine_facts() | {"device": device}}
         draws = Draws(truth=observed.truth, x_obs=observed.x_obs, draws=found.draws, facts=facts)
@@ -132,7 +144,7 @@ def compared(arguments: argparse.Namespace, done: list[Facts]) -> Iterator[Facts
     known = {tuple(one[name] for name in ("seed", "n", "task", "method")) for one in done}
     for cell in cells(arguments):
         reference_path = arguments.references / f"{cell.task}.npz"
-        for method in arguments.methods:
+        for method in cell.methods(arguments.methods):
             path = cell.path(method, arguments.answers)
             if (*cell, method) in known or not path.exists() or not reference_path.exists():
                 continue
@@ -183,13 +195,13 @@ def table(done: list[Facts]) -> str:
     rows = [head, ["---"] * len(head)]
     for name in TASKS:
         for n in sorted({cell["n"] for cell in done}):
-            for method in METHODS:
+            for method in ALL_METHODS:
                 some = [c for c in done if (c["task"], c["n"], c["method"]) == (name, n, method)]
                 if some:
                     found = summarised(some)
                     shown = ["–" if not np.isfinite(v) else f"{v:.3f}" for v in list(found.values())[:3]]
                     shown += ["–" if not np.isfinite(v) else f"{v:.2g}" for v in list(found.values())[3:]]
-                    rows.append([name, f"{n:.0e}".replace("e+0", "e"), method, *shown])
+                    rows.append([name, f"{n:.0e}".replace("e+0", "e") if n else "–", method, *shown])
     return "\n".join("| " + " | ".join(one) + " |" for one in rows)
 
 

@@ -11,6 +11,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from benchmarks.xtbm.classical import CLASSICAL
+from benchmarks.xtbm.importance import sample_each
+from benchmarks.xtbm.packing import Facts
 from benchmarks.xtbm.tasks import Observed
 from eagleray.config import Config, make_config
 from eagleray.diagnostics.calibration import calibration
@@ -24,8 +27,6 @@ METHODS = ("npe", "npe_exact", "fmpe", "nle")
 N_DRAWS = 2000
 N_CALIBRATION, N_RANK_DRAWS = 2000, 200
 _N_EFFECTIVE = 4000
-
-Facts = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +93,24 @@ def run(
         yield "nle", _by_likelihood(problem, bank, observed, jax.random.fold_in(key_learn, 9), key_answer, n)
 
 
+def run_classical(
+    task: str, problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, *, n_calibration: int
+) -> Iterator[tuple[str, Answers]]:
+    """Answers of classical likelihoods; arguments as for `run`."""
+    key_answer, key_fresh, key_draws = jax.random.split(key, 3)
+    prior = problem.prior
+    data = jax.tree.map(lambda *some: np.stack(some), *observed.data)
+    theta, fresh = jax.jit(jax.vmap(problem.draw))(jax.random.split(key_fresh, n_calibration))
+    for method in methods:
+        likelihood = CLASSICAL[method][task](problem)
+        see = jax.jit(jax.vmap(likelihood.see))
+        draws, each = sample_each(key_answer, prior, likelihood.log_likelihood, see(data), N_DRAWS)
+        drawn, _ = sample_each(key_draws, prior, likelihood.log_likelihood, see(fresh), N_RANK_DRAWS)
+        truth = {name: np.asarray(theta[name]) for name in prior.names}
+        found = _calibrated(truth, {name: drawn[:, :, i] for i, name in enumerate(prior.names)})
+        yield method, Answers(list(draws), each, found)
+
+
 def _amortised(posterior: AmortisedPosterior, observed: Observed, key: Key, facts: Facts) -> Answers:
     """Draws of a trained posterior."""
     draws, each = [], []
@@ -136,7 +155,12 @@ def coverage(problem: Problem, sample_each: Callable[[Key, ArrayLike, int], Any]
     valid = np.asarray(fresh.valid[:, 0])
     truth = jax.device_get(jax.vmap(problem.prior.constrain)(jnp.asarray(np.asarray(fresh.theta)[valid])))
     drawn = sample_each(key_draws, np.asarray(fresh.x)[valid, 0], N_RANK_DRAWS)
-    record = calibration({name: truth[name] for name in problem.prior.names}, drawn)
+    return _calibrated({name: truth[name] for name in problem.prior.names}, drawn)
+
+
+def _calibrated(truth: Any, drawn: Any) -> Facts:
+    """Facts of a calibration."""
+    record = calibration(truth, drawn)
     curve = {name: record.coverage[:, i].round(4).tolist() for i, name in enumerate(record.names)}
     return {"coverage_error": record.error, "coverage_noise": record.error_floor, "coverage": curve}
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from eagleray.files import write_atomic
 
+Facts = dict[str, Any]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Draws:
@@ -26,7 +28,7 @@ class Draws:
     truth: NDArray[np.floating]
     x_obs: NDArray[np.floating]
     draws: list[NDArray[np.floating]]
-    facts: dict[str, Any]
+    facts: Facts
 
 
 def save(path: Path, found: Draws) -> None:

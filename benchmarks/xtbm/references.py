@@ -1,10 +1,11 @@
-"""Reference posteriors of the fixed observations: NUTS in float64 on the exact likelihood, checked, and kept.
+"""Reference posteriors of the fixed observations, in float64 on the exact likelihood, checked, and kept.
 
-    python -m benchmarks.xtbm.references --tasks all [--observations 10] [--sbc 100] [--folder FOLDER]
+    python -m benchmarks.xtbm.references --tasks all [--observations 10] [--sbc 200] [--folder FOLDER]
 
-Each task's file holds the true parameters and the draws, R-hat, effective draws and divergences of each observation,
-and the ranks of true parameters in the same sampler's posteriors of fresh data (simulation-based calibration of the
-reference itself). A task that has a file with enough of both is left alone; one that was cut short goes on.
+Where the likelihood is known, adaptive importance sampling; NUTS where its weights are not to be trusted, and where the
+rate is latent. Each task's file holds the true parameters and draws, what is known of the convergence of each, and the
+ranks of true parameters among draws for fresh data (simulation-based calibration of the reference itself). A task that
+has a file with enough of both is left alone; one that was cut short goes on.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 
 from benchmarks.timing import machine_facts
+from benchmarks.xtbm.importance import sample_each
 from benchmarks.xtbm.packing import Draws, load, save
 from benchmarks.xtbm.tasks import TASKS, chosen, make_task, observe
 from eagleray.diagnostics.calibration import calibration
@@ -32,6 +34,8 @@ _EFFORTS = (
     {"n_chains": 4, "n_draws": 10_000, "n_warmup": 3000, "target_acceptance": 0.99},
 )
 _MOST_RHAT, _LEAST_ESS = 1.01, 800
+_N_PROPOSED, _N_PROPOSED_SBC = 20_000, 3000
+_MOST_PARETO_K, _LEAST_EFFECTIVE = 0.5, 2 * N_DRAWS
 _SBC = {"n_chains": 2, "n_draws": 250, "n_warmup": 300, "target_acceptance": 0.95}
 _SEED = 7
 
@@ -50,6 +54,7 @@ def checked_posterior(problem: Problem, data: Any, key: Any) -> tuple[np.ndarray
         start = time.perf_counter()
         found = posterior(problem, data, jax.random.fold_in(key, effort), options)
         facts = {
+            "sampler": "nuts",
             "effort": effort,
             "rhat": max(float(v) for v in found.rhat.values()),
             "ess": min(float(min(found.ess_bulk[n], found.ess_tail[n])) for n in names),
@@ -63,7 +68,9 @@ def checked_posterior(problem: Problem, data: Any, key: Any) -> tuple[np.ndarray
 
 
 def is_good(facts: dict[str, Any]) -> bool:
-    """Whether chains agree, are long enough and never diverged; or nothing more can be tried."""
+    """Whether weights are even; or chains agree, are long enough and never diverged, or nothing more can be tried."""
+    if facts["sampler"] == "importance":
+        return facts["pareto_k"] <= _MOST_PARETO_K and facts["effective"] >= _LEAST_EFFECTIVE
     converged = facts["rhat"] <= _MOST_RHAT and facts["ess"] >= _LEAST_ESS and not facts["divergent"]
     return converged or facts["effort"] == len(_EFFORTS) - 1
 
@@ -71,6 +78,11 @@ def is_good(facts: dict[str, Any]) -> bool:
 def in_double(data: Any) -> Any:
     """Floating arrays of data in float64, others as they are."""
     return jax.tree.map(lambda a: a.astype(np.float64) if np.issubdtype(a.dtype, np.floating) else a, data)
+
+
+def stacked(data: list[Any]) -> Any:
+    """Data sets as one pytree, in float64."""
+    return in_double(jax.tree.map(lambda *some: np.stack(some), *data))
 
 
 def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
@@ -91,20 +103,43 @@ def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
         n = len(draws)
         save(path, Draws(truth=seen.truth[:n], x_obs=seen.x_obs[:n], draws=draws, facts=facts))
 
+    def record(i: int, found: np.ndarray, known: dict[str, Any]) -> None:
+        draws[i : i + 1], facts["observations"][i : i + 1] = [found], [known]
+        print(name, i + 1, known, flush=True)
+
     with jax.enable_x64(True):
-        for i in range(n_observations):
-            if i < len(draws) and is_good(facts["observations"][i]):
-                continue
-            found, known = checked_posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i))
-            draws[i : i + 1], facts["observations"][i : i + 1] = [found], [known]
-            print(name, i + 1, known, flush=True)
+        likelihood = problem.log_likelihood if problem.cox is None else None
+        if likelihood and len(draws) < n_observations:
+            found, each = sample_each(
+                key, problem.prior, likelihood, stacked(seen.data), N_DRAWS, n_proposed=_N_PROPOSED
+            )
+            for i, known in enumerate(each):
+                record(i, found[i], {"sampler": "importance"} | known)
             keep()
-        for i in range(len(facts["ranks"]), n_sbc):
+        for i in range(n_observations):
+            if i >= len(draws) or not is_good(facts["observations"][i]):
+                record(i, *checked_posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i)))
+                keep()
+        todo = range(len(facts["ranks"]), n_sbc)
+        if likelihood and todo:
+            found, _ = sample_each(
+                jax.random.fold_in(key, 10_000),
+                problem.prior,
+                likelihood,
+                stacked([data for _, data in fresh]),
+                facts["n_rank_draws"],
+                n_proposed=_N_PROPOSED_SBC,
+            )
+            facts["ranks"] = [
+                [int((found[i, :, j] < float(theta[n])).sum()) for j, n in enumerate(names)]
+                for i, (theta, _) in enumerate(fresh)
+            ]
+            keep()
+        for i in todo if not likelihood else ():
             theta, data = fresh[i]
             found = posterior(problem, in_double(data), jax.random.fold_in(key, 10_000 + i), _SBC)
             facts["ranks"].append([int((found.draws[n] < float(theta[n])).sum()) for n in names])
-            if (i + 1) % 10 == 0 or i + 1 == n_sbc:
-                keep()
+            keep()
     print(name, summary(facts), flush=True)
 
 
@@ -114,11 +149,15 @@ def summary(facts: dict[str, Any]) -> dict[str, Any]:
     Chains are correlated, so ranks are compared by their p-value after thinning to as many values as draws are worth.
     """
     each = facts["observations"]
-    found: dict[str, Any] = {
-        "rhat": max(one["rhat"] for one in each),
-        "ess": min(one["ess"] for one in each),
-        "divergent": sum(one["divergent"] for one in each),
-    }
+    chains = [one for one in each if one["sampler"] == "nuts"]
+    weighed = [one for one in each if one["sampler"] == "importance"]
+    found: dict[str, Any] = {"nuts": len(chains)}
+    if chains:
+        found |= {"rhat": max(one["rhat"] for one in chains), "ess": min(one["ess"] for one in chains)}
+        found |= {"divergent": sum(one["divergent"] for one in chains)}
+    if weighed:
+        found |= {"pareto_k": max(one["pareto_k"] for one in weighed)}
+        found |= {"effective": min(one["effective"] for one in weighed)}
     if facts["ranks"]:
         n = facts["n_rank_draws"]
         place = (np.array(facts["ranks"]) + 0.5) / (n + 1)
@@ -134,7 +173,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", default="all", help="names with commas between, or all")
     parser.add_argument("--observations", type=int, default=10)
-    parser.add_argument("--sbc", type=int, default=100, help="fresh data sets for calibration of the reference")
+    parser.add_argument("--sbc", type=int, default=200, help="fresh data sets for calibration of the reference")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     try:

@@ -55,7 +55,7 @@ def default_prior(observation: LightCurve) -> dict[str, str]:
 
 
 def default_prior_qpo(observation: LightCurve) -> dict[str, str]:
-    """A burst long and bright enough to ring, and an oscillation of 30 to 90 cycles in the window that lasts as long."""
+    """A burst long and bright enough to ring, and an oscillation of 30 to 90 cycles in the window, lasting as long."""
     grid, rate, duration = observation.grid, observation.mean_rate, observation.grid.duration
     highest = min(90.0 / grid.duration, 0.8 * grid.nyquist)
     return {

@@ -196,7 +196,7 @@ def judge_checks(checks: tuple[PredictiveCheck, ...]) -> Verdict:
     state: State = "failed" if corrected < FAILURE_P_VALUE else "caution" if corrected < CAUTION_P_VALUE else "passed"
     each = "; ".join(f"{check.name} {check.observed:.4g}, p = {number(check.p_value)}" for check in checks)
     sentence = (
-        f"Among {worst.n} data sets simulated from the posterior, the fraction at least as extreme as the observed one: "
+        f"Among {worst.n} data sets simulated from the posterior, the share at least as extreme as the observed one: "
         f"{each}. A small value means that the model misses something: narrow excess power, or a wrong shape or noise "
         "level."
     )
