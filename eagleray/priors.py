@@ -132,10 +132,12 @@ class Prior:
         return {name: free[name] if name in self._distributions else others[name] for name in self.texts}
 
     def _inside(self, name: str, dtype: Any) -> tuple[Any, Any]:
-        """The smallest and largest numbers inside the support of one parameter."""
+        """The smallest and largest numbers inside the support of one parameter that processors tell from zero."""
         low, high = np.asarray([self.lower_end(name), self.upper_end(name)], dtype)
         with np.errstate(under="ignore"):  # next to zero
-            return np.nextafter(low, np.asarray(np.inf, dtype)), np.nextafter(high, np.asarray(-np.inf, dtype))
+            low, high = np.nextafter(low, np.asarray(np.inf, dtype)), np.nextafter(high, np.asarray(-np.inf, dtype))
+        tiny = np.finfo(dtype).tiny
+        return tiny if 0 < low < tiny else low, -tiny if -tiny < high < 0 else high
 
     def log_prob(self, theta: Theta) -> Float[Array, ""]:
         """Log prior density of the free parameters in physical units; -inf outside the support."""
@@ -160,8 +162,19 @@ class Prior:
         return self.log_prob(theta) + sum((jnp.log(theta[name]) for name in logarithmic), jnp.zeros(()))
 
     def unconstrain(self, theta: Theta) -> Float[Array, " n_theta"]:
-        """Map the free parameters, inside their support, to the real line, shape (n_theta,)."""
-        return jnp.stack([self._bijections[name].inv(theta[name]) for name in self.names])
+        """Map the free parameters, inside their support, to the real line, shape (n_theta,).
+
+        What rounds to an end of a bounded support goes where the number next to it does, not to infinity.
+        """
+        return jnp.stack([self._position(name, theta[name]) for name in self.names])
+
+    def _position(self, name: str, value: Any) -> Float[Array, ""]:
+        """Where one parameter is on the real line."""
+        position = self._bijections[name].inv(value)
+        if not (math.isfinite(self.lower_end(name)) and math.isfinite(self.upper_end(name))):
+            return position
+        farthest = 1.0 - math.log(jnp.finfo(position.dtype).eps)
+        return jnp.clip(position, -farthest, farthest)
 
     def constrain(self, position: Float[Array, " n_theta"]) -> dict[str, Float[Array, ""]]:
         """Map a point of the real space to parameters inside the support."""

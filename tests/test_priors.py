@@ -114,6 +114,14 @@ def test_strict_mode(strict):
     assert np.isfinite(value)
 
 
+@pytest.mark.parametrize("text", ["uniform(0, 3)", "uniform(-2, 0)", "loguniform(0.001, 5)", "truncnormal(0, 1, 0, 2)"])
+def test_a_draw_that_rounds_to_an_end_has_a_finite_position(text):
+    # One float32 draw in 2^23 is an end of its range.
+    prior = Prior({"a": text})
+    for end in (prior.lower_end("a"), prior.upper_end("a")):
+        assert np.isfinite(prior.unconstrain({"a": jnp.float32(end)})).all()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -24,7 +24,7 @@ import numpy as np
 
 from benchmarks.timing import machine_facts, measure, stay_on_one_core
 from benchmarks.xtbm.classical import CLASSICAL
-from benchmarks.xtbm.methods import METHODS, N_CALIBRATION, run, run_classical
+from benchmarks.xtbm.methods import METHODS, Effort, run, run_classical
 from benchmarks.xtbm.packing import Draws, Facts, load, same_data, save
 from benchmarks.xtbm.references import FOLDER
 from benchmarks.xtbm.tasks import TASKS, chosen, make_task, observe
@@ -32,7 +32,8 @@ from eagleray.diagnostics.c2st import c2st
 from eagleray.files import write_atomic
 
 ALL_METHODS = (*METHODS, *CLASSICAL)
-_QUICK = {"tasks": ("dead_time_rate", "periodic_gaussian", "dead_time_pulsar"), "n": 10_000, "observations": 2}
+QUICK = Effort(n_trained=100_000, n_calibration=500)
+_QUICK_TASKS, _QUICK_N, _QUICK_OBSERVATIONS = "dead_time_rate,dead_time_pulsar", "5000", 2
 
 
 def main() -> None:
@@ -72,13 +73,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--answers", type=Path, default=Path("xtbm_answers"), help="folder of draws, completed")
     parser.add_argument("--answers-only", action="store_true", help="make draws, and compare nothing")
     parser.add_argument("--json", type=Path, default=Path("xtbm.json"), help="results, read again and completed")
-    parser.add_argument("--quick", action="store_true", help="three tasks, two observations, one seed, 1e4 simulations")
+    parser.add_argument("--quick", action="store_true", help="two tasks, little of everything")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of finished results")
     parser.add_argument("--costs", action="store_true", help="time of one simulation of each task")
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.tasks, arguments.n = ",".join(_QUICK["tasks"]), str(_QUICK["n"])
-        arguments.observations, arguments.seeds = _QUICK["observations"], 1
+        arguments.tasks, arguments.n = _QUICK_TASKS, _QUICK_N
+        arguments.observations, arguments.seeds = _QUICK_OBSERVATIONS, 1
     try:
         arguments.tasks = chosen(arguments.tasks)
     except ValueError as error:
@@ -122,11 +123,11 @@ def answer(cell: Cell, arguments: argparse.Namespace) -> None:
     problem = make_task(cell.task)
     observed = observe(problem, arguments.observations)
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(cell.seed), list(TASKS).index(cell.task)), cell.n)
-    n_calibration = 500 if arguments.quick else N_CALIBRATION
+    effort = QUICK if arguments.quick else Effort()
     if cell.n == 0:
-        found_each = run_classical(cell.task, problem, missing, observed, key, n_calibration=n_calibration)
+        found_each = run_classical(cell.task, problem, missing, observed, key, effort)
     else:
-        found_each = run(problem, missing, observed, key, cell.n, n_calibration=n_calibration)
+        found_each = run(problem, missing, observed, key, cell.n, effort)
     for method, found in found_each:
         device = jax.devices()[0].device_kind
         facts = {**found.facts, "observations": found.each, "machine": machine_facts() | {"device": device}}

@@ -44,10 +44,18 @@ class Answers:
     facts: Facts
 
 
-def config(method: str, n: int) -> Config:
-    """The one configuration of a method, for all tasks; training is as long for either number of simulations."""
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How much is done: simulations seen in training, all epochs together, at least; fresh ones to measure coverage."""
+
+    n_trained: int = 400_000
+    n_calibration: int = N_CALIBRATION
+
+
+def config(method: str, n: int, effort: Effort) -> Config:
+    """The one configuration of a method, for all tasks."""
     network: dict[str, Any] = {"n_members": 2}
-    training: dict[str, Any] = {"max_epochs": max(12, 400_000 // n), "weight_decay": 0.1}
+    training: dict[str, Any] = {"max_epochs": max(12, effort.n_trained // n), "weight_decay": 0.1}
     if method == "fmpe":
         network = {"density": "flow_matching"}
     if method == "nle":
@@ -59,7 +67,7 @@ def config(method: str, n: int) -> Config:
 
 
 def run(
-    problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, n: int, *, n_calibration: int
+    problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, n: int, effort: Effort
 ) -> Iterator[tuple[str, Answers]]:
     """Answers of several methods, from the same simulations.
 
@@ -69,7 +77,7 @@ def run(
         observed: The observations to answer for.
         key: Typed PRNG key; consumed.
         n: Number of simulations.
-        n_calibration: Fresh simulations on which coverage is measured.
+        effort: How much is done.
     """
     key_bank, key_learn, key_fresh, key_answer = jax.random.split(key, 4)
     start = time.perf_counter()
@@ -81,26 +89,26 @@ def run(
         weighed = method == "npe" and "npe_exact" in methods and problem.log_likelihood is not None
         if method not in methods and not weighed:
             continue
-        posterior = learn(jax.random.fold_in(key_learn, i), problem.prior, bank, config=config(method, n))
+        posterior = learn(jax.random.fold_in(key_learn, i), problem.prior, bank, config=config(method, n, effort))
         if method in methods:
             facts = {"simulating_seconds": simulating, "training_seconds": posterior.history.seconds}
             facts |= {"loss": min(posterior.history.validation_loss)}
-            facts |= coverage(problem, posterior.sample_each, key_fresh, n_calibration)
+            facts |= coverage(problem, posterior.sample_each, key_fresh, effort.n_calibration)
             yield method, _amortised(posterior, observed, key_answer, facts)
         if weighed:
             yield "npe_exact", _reweighted(problem, posterior, observed, key_answer)
     if "nle" in methods:
-        yield "nle", _by_likelihood(problem, bank, observed, jax.random.fold_in(key_learn, 9), key_answer, n)
+        yield "nle", _by_likelihood(problem, bank, observed, jax.random.fold_in(key_learn, 9), key_answer, n, effort)
 
 
 def run_classical(
-    task: str, problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, *, n_calibration: int
+    task: str, problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, effort: Effort
 ) -> Iterator[tuple[str, Answers]]:
     """Answers of classical likelihoods; arguments as for `run`."""
     key_answer, key_fresh, key_draws = jax.random.split(key, 3)
     prior = problem.prior
     data = jax.tree.map(lambda *some: np.stack(some), *observed.data)
-    theta, fresh = jax.jit(jax.vmap(problem.draw))(jax.random.split(key_fresh, n_calibration))
+    theta, fresh = jax.jit(jax.vmap(problem.draw))(jax.random.split(key_fresh, effort.n_calibration))
     for method in methods:
         likelihood = CLASSICAL[method][task](problem)
         see = jax.jit(jax.vmap(likelihood.see))
@@ -135,9 +143,11 @@ def _reweighted(problem: Problem, posterior: AmortisedPosterior, observed: Obser
     return Answers(draws, each, {})
 
 
-def _by_likelihood(problem: Problem, bank: Bank, observed: Observed, key_learn: Key, key: Key, n: int) -> Answers:
+def _by_likelihood(
+    problem: Problem, bank: Bank, observed: Observed, key_learn: Key, key: Key, n: int, effort: Effort
+) -> Answers:
     """NUTS over a learnt likelihood of the summary."""
-    surrogate = learn(key_learn, problem.prior, bank, config=config("nle", n))
+    surrogate = learn(key_learn, problem.prior, bank, config=config("nle", n, effort))
     draws, each = [], []
     for i, x_obs in enumerate(observed.x_obs):
         start = time.perf_counter()
