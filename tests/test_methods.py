@@ -221,6 +221,12 @@ def test_snpe_without_its_correction_finds_another_posterior():
     assert agrees(linear_draws(corrected), mean, sd)
 
 
+def test_parameters_that_are_not_finite_are_refused():
+    bank = Bank(theta=np.full((100, 2), np.inf, np.float32), x=np.zeros((100, 1, 3)), valid=np.ones((100, 1), bool))
+    with pytest.raises(InputError, match="must be finite, got 100 rows"):
+        learn(jax.random.key(1), LINEAR, bank)
+
+
 @pytest.mark.slow
 def test_independent_parts_share_one_small_density():
     """Four repeats of a one-dimensional mean: the posterior is as narrow as their number says."""

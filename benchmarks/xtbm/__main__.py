@@ -2,6 +2,7 @@
 
     python -m benchmarks.xtbm --json FILE [--tasks all] [--methods all] [--n 10000,100000] [--seeds 3] [--quick]
     python -m benchmarks.xtbm --table FILE [FILE ...]
+    python -m benchmarks.xtbm --figure FILE [--answers FOLDER]
     python -m benchmarks.xtbm --costs
 
 Every method has one configuration for all tasks (`benchmarks/xtbm/methods.py`). First methods answer, and their draws
@@ -24,6 +25,7 @@ import numpy as np
 
 from benchmarks.timing import machine_facts, measure, stay_on_one_core
 from benchmarks.xtbm.classical import CLASSICAL
+from benchmarks.xtbm.figure import draw
 from benchmarks.xtbm.methods import METHODS, Effort, run, run_classical
 from benchmarks.xtbm.packing import Draws, Facts, load, same_data, save
 from benchmarks.xtbm.references import FOLDER
@@ -41,6 +43,9 @@ def main() -> None:
     arguments = parse()
     if arguments.table:
         print(table([cell for path in arguments.table for cell in json.loads(path.read_text())["cells"]]))
+        return
+    if arguments.figure:
+        draw(arguments.answers, max(arguments.n), arguments.figure)
         return
     stay_on_one_core()
     if arguments.costs:
@@ -75,6 +80,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=Path("xtbm.json"), help="results, read again and completed")
     parser.add_argument("--quick", action="store_true", help="two tasks, little of everything")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of finished results")
+    parser.add_argument("--figure", type=Path, help="draw coverage of classical answers beside ours")
     parser.add_argument("--costs", action="store_true", help="time of one simulation of each task")
     arguments = parser.parse_args()
     if arguments.quick:

@@ -23,7 +23,7 @@ from eagleray.priors import Prior
 from eagleray.records import Key, Theta
 
 _N_STARTS, _N_OFFERED = 6, 512
-_N_ROUNDS = 6
+_N_ROUNDS, _N_ADAPT = 5, 2000
 _LEAST_EFFECTIVE = 300.0
 _FREEDOM = 5.0  # of Student's t
 _STRETCH = 1.2
@@ -45,7 +45,7 @@ def sample_each(
         log_likelihood: `log_likelihood(theta, datum)`.
         data: Many data sets: a pytree of arrays with a leading axis.
         n: Draws of each.
-        n_proposed: Positions proposed in each round.
+        n_proposed: Positions proposed in the last round.
 
     Returns:
         (n_data, n, n_theta) draws in the prior's order; of each, the share of effective draws among those proposed in
@@ -77,24 +77,24 @@ def _sample(
     log_density = Target(prior, lambda theta: log_likelihood(theta, datum)).log_density
     key_last, key_rounds, key_pick = jax.random.split(key, 3)
 
-    def propose(key: Key, proposal: Proposal) -> tuple[jax.Array, jax.Array]:
+    def propose(key: Key, proposal: Proposal, n: int) -> tuple[jax.Array, jax.Array]:
         centre, root = proposal
-        t = jax.random.t(key, _FREEDOM, (n_proposed, position.size), position.dtype)
+        t = jax.random.t(key, _FREEDOM, (n, position.size), position.dtype)
         positions = centre + _STRETCH * t @ root.T
         log_q = jax.scipy.stats.t.logpdf(t, _FREEDOM).sum(axis=1)
         log_w = jax.lax.map(log_density, positions, batch_size=_BATCH) - log_q
         return positions, jnp.where(jnp.isfinite(log_w), log_w, -jnp.inf)
 
     def adapt(proposal: Proposal, key: Key) -> tuple[Proposal, None]:
-        positions, log_w = propose(key, proposal)
+        positions, log_w = propose(key, proposal, _N_ADAPT)
         weights = _tempered(log_w)
         centre = weights @ positions
         covariance = (weights[:, None] * (positions - centre)).T @ (positions - centre)
         return (centre, jnp.linalg.cholesky(covariance + 1e-8 * jnp.eye(position.size))), None
 
     first = position, _root_of_covariance(-jax.hessian(log_density)(position))
-    proposal, _ = jax.lax.scan(adapt, first, jax.random.split(key_rounds, _N_ROUNDS - 1))
-    positions, log_w = propose(key_last, proposal)
+    proposal, _ = jax.lax.scan(adapt, first, jax.random.split(key_rounds, _N_ROUNDS))
+    positions, log_w = propose(key_last, proposal, n_proposed)
     picked = jax.random.choice(key_pick, n_proposed, (n,), p=jax.nn.softmax(log_w))
     return jax.vmap(prior.constrain)(positions[picked]), log_w
 

@@ -34,8 +34,8 @@ _EFFORTS = (
     {"n_chains": 4, "n_draws": 10_000, "n_warmup": 3000, "target_acceptance": 0.99},
 )
 _MOST_RHAT, _LEAST_ESS = 1.01, 800
-_N_PROPOSED, _N_PROPOSED_SBC = 20_000, 3000
-_MOST_PARETO_K, _LEAST_EFFECTIVE = 0.5, 2 * N_DRAWS
+_N_PROPOSED, _N_PROPOSED_SBC = 10_000, 2000
+_MOST_PARETO_K, _LEAST_EFFECTIVE = 0.5, N_DRAWS
 _SBC = {"n_chains": 2, "n_draws": 250, "n_warmup": 300, "target_acceptance": 0.95}
 _SEED = 7
 

@@ -75,8 +75,8 @@ def learn(
         `AmortisedPosterior` for npe, else `SurrogatePosterior`.
 
     Raises:
-        InputError: If there are parts and the method cannot use them, or they do not divide x; or `start` is of another
-            method.
+        InputError: If parameters in memory are not finite, if there are parts and the method cannot use them or they do
+            not divide x, or if `start` is of another method.
         TrainingError: If the loss stops being finite.
     """
     config = config or Config()
@@ -136,6 +136,8 @@ def _objective(
 def _shared_out(key: Key, simulations: Simulations, fraction: float) -> tuple[Any, Any, Any]:
     """What to train on, what to choose the weights by, and rows in memory from which scales are learnt."""
     if isinstance(simulations, Bank):
+        if n_bad := int((~np.isfinite(np.asarray(simulations.theta)).all(axis=-1)).sum()):
+            raise InputError(f"parameters of simulations must be finite, got {n_bad} rows that are not; leave them out")
         data = (simulations.theta, np.asarray(simulations.x), np.asarray(simulations.valid))
         training, validation = split_validation(data, key, fraction)
         return training, validation, training
