@@ -23,8 +23,8 @@ from eagleray.priors import Prior
 from eagleray.records import Key, Theta
 
 _N_STARTS, _N_OFFERED = 6, 512
-_N_ROUNDS, _N_ADAPT = 5, 2000
-_LEAST_EFFECTIVE = 300.0
+_N_ROUNDS, _N_ADAPT = 12, 1500
+_LEAST_EFFECTIVE = 150.0
 _FREEDOM = 5.0  # of Student's t
 _STRETCH = 1.2
 _LOWEST = 300.0  # below the highest log weight: nothing

@@ -19,6 +19,12 @@ def problem(request) -> Problem:
     return make_problem(request.param)
 
 
+@pytest.fixture(scope="module")
+def first(problem):
+    """The first fixed observation: its parameters and data."""
+    return fixed_observation(problem, 1)
+
+
 def test_simulations_have_finite_summaries_over_the_whole_prior(problem):
     bank = problem.simulate_bank(jax.random.key(0), N)
     assert bank.x.shape[0] == N
@@ -30,8 +36,8 @@ def test_simulations_have_finite_summaries_over_the_whole_prior(problem):
     assert varies.all(), [name for name, v in zip(problem.summary.names, varies, strict=True) if not v]
 
 
-def test_what_was_observed_looks_like_what_is_simulated(problem):
-    theta, data = fixed_observation(problem, 1)
+def test_what_was_observed_looks_like_what_is_simulated(problem, first):
+    theta, data = first
     shapes = jax.tree.map(jnp.shape, data)
     assert shapes == jax.tree.map(jnp.shape, problem.observed)
     assert set(theta) == set(problem.prior.all_names) == set(problem.units)
@@ -39,9 +45,8 @@ def test_what_was_observed_looks_like_what_is_simulated(problem):
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), (theta, data), (again, same)))
 
 
-def test_panel_shows_a_part_of_the_summary(problem):
-    _, data = fixed_observation(problem, 2)
-    x = np.asarray(problem.summary(data))
+def test_panel_shows_a_part_of_the_summary(problem, first):
+    x = np.asarray(jax.jit(problem.summary)(first[1]))
     panel = problem.summary.panel
     assert problem.summary.shown(x).shape == panel.axis.shape
     assert problem.summary.shown(np.stack([x, x])).shape == (2, panel.axis.size)
@@ -50,10 +55,10 @@ def test_panel_shows_a_part_of_the_summary(problem):
     assert panel.value_label
 
 
-def test_likelihood_is_finite_and_has_a_gradient_over_the_prior(problem):
+def test_likelihood_is_finite_and_has_a_gradient_over_the_prior(problem, first):
     if problem.log_likelihood is None:
         pytest.skip("no likelihood in closed form")
-    _, data = fixed_observation(problem, 1)
+    data = first[1]
 
     def at(position):
         return problem.log_likelihood(problem.prior.constrain(position), data)
