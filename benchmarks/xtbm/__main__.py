@@ -51,18 +51,19 @@ def main() -> None:
     if arguments.costs:
         print(costs(arguments.tasks))
         return
-    arguments.answers.mkdir(parents=True, exist_ok=True)
-    for cell in cells(arguments):
-        answer(cell, arguments)
-    if arguments.answers_only:
-        return
     record: dict[str, Any] = {"machine": machine_facts(), "command": "python -m benchmarks.xtbm", "cells": []}
     if arguments.json.exists():
         record = json.loads(arguments.json.read_text())
-    for cell in compared(arguments, record["cells"]):
-        record["cells"].append(cell)
+    known = {tuple(one[name] for name in ("seed", "n", "task", "method")) for one in record["cells"]}
+    arguments.answers.mkdir(parents=True, exist_ok=True)
+    for cell in cells(arguments):
+        answer(cell, arguments, known)
+    if arguments.answers_only:
+        return
+    for found in compared(arguments, known):
+        record["cells"].append(found)
         write_atomic(arguments.json, (json.dumps(record, indent=1) + "\n").encode())
-        print(row(cell), flush=True)
+        print(row(found), flush=True)
     print(table(record["cells"]))
 
 
@@ -121,9 +122,10 @@ def cells(arguments: argparse.Namespace) -> Iterator[Cell]:
     yield from itertools.starmap(Cell, itertools.product(range(arguments.seeds), arguments.n, arguments.tasks))
 
 
-def answer(cell: Cell, arguments: argparse.Namespace) -> None:
-    """Make what is missing of a cell's draws."""
-    missing = tuple(m for m in cell.methods(arguments.methods) if not cell.path(m, arguments.answers).exists())
+def answer(cell: Cell, arguments: argparse.Namespace, known: set[tuple[Any, ...]]) -> None:
+    """Make what is missing of a cell's draws, but for methods whose comparison is known."""
+    asked = [method for method in cell.methods(arguments.methods) if (*cell, method) not in known]
+    missing = tuple(method for method in asked if not cell.path(method, arguments.answers).exists())
     if not missing:
         return
     problem = make_task(cell.task)
@@ -142,13 +144,12 @@ def answer(cell: Cell, arguments: argparse.Namespace) -> None:
         print(*cell, method, found.facts.get("coverage_error", ""), flush=True)
 
 
-def compared(arguments: argparse.Namespace, done: list[Facts]) -> Iterator[Facts]:
-    """Draws held against the references, those that are not in the record yet; tasks without references are left out.
+def compared(arguments: argparse.Namespace, known: set[tuple[Any, ...]]) -> Iterator[Facts]:
+    """Draws held against the references, those not yet known; tasks without references are left out.
 
     Raises:
         SystemExit: If draws and reference are not of the same data.
     """
-    known = {tuple(one[name] for name in ("seed", "n", "task", "method")) for one in done}
     for cell in cells(arguments):
         reference_path = arguments.references / f"{cell.task}.npz"
         for method in cell.methods(arguments.methods):

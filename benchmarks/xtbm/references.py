@@ -34,7 +34,8 @@ _EFFORTS = (
     {"n_chains": 4, "n_draws": 10_000, "n_warmup": 3000, "target_acceptance": 0.99},
 )
 _MOST_RHAT, _LEAST_ESS = 1.01, 800
-_N_PROPOSED, _N_PROPOSED_SBC = 10_000, 2000
+# Tried one after the other while weights are even but too few are effective.
+_N_PROPOSED, _N_PROPOSED_SBC = (10_000, 60_000), 2000
 _MOST_PARETO_K, _LEAST_EFFECTIVE = 0.5, N_DRAWS
 _SBC = {"n_chains": 2, "n_draws": 250, "n_warmup": 300, "target_acceptance": 0.95}
 _SEED = 7
@@ -109,13 +110,14 @@ def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
 
     with jax.enable_x64(True):
         likelihood = problem.log_likelihood if problem.cox is None else None
-        if likelihood and len(draws) < n_observations:
-            found, each = sample_each(
-                key, problem.prior, likelihood, stacked(seen.data), N_DRAWS, n_proposed=_N_PROPOSED
-            )
-            for i, known in enumerate(each):
-                record(i, found[i], {"sampler": "importance"} | known)
-            keep()
+        for n_proposed in _N_PROPOSED if likelihood else ():
+            todo = [i for i in range(n_observations) if i >= len(draws) or not is_good(facts["observations"][i])]
+            if todo:
+                chosen_data = stacked([seen.data[i] for i in todo])
+                found, each = sample_each(key, problem.prior, likelihood, chosen_data, N_DRAWS, n_proposed=n_proposed)
+                for i, one, known in zip(todo, found, each, strict=True):
+                    record(i, one, {"sampler": "importance"} | known)
+                keep()
         for i in range(n_observations):
             if i >= len(draws) or not is_good(facts["observations"][i]):
                 record(i, *checked_posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i)))
