@@ -34,8 +34,8 @@ from eagleray.diagnostics.c2st import c2st
 from eagleray.files import write_atomic
 
 ALL_METHODS = (*METHODS, *CLASSICAL)
-QUICK = Effort(n_trained=100_000, n_calibration=500)
-_QUICK_TASKS, _QUICK_N, _QUICK_OBSERVATIONS = "dead_time_rate,dead_time_pulsar", "5000", 2
+QUICK = Effort(n_trained=100_000, n_calibration=200)
+_QUICK_TASKS, _QUICK_N, _QUICK_OBSERVATIONS = "dead_time_rate", "5000", 2
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--answers", type=Path, default=Path("xtbm_answers"), help="folder of draws, completed")
     parser.add_argument("--answers-only", action="store_true", help="make draws, and compare nothing")
     parser.add_argument("--json", type=Path, default=Path("xtbm.json"), help="results, read again and completed")
-    parser.add_argument("--quick", action="store_true", help="two tasks, little of everything")
+    parser.add_argument("--quick", action="store_true", help="one task, little of everything")
     parser.add_argument("--table", type=Path, nargs="+", help="print the table of finished results")
     parser.add_argument("--figure", type=Path, help="draw coverage of classical answers beside ours")
     parser.add_argument("--costs", action="store_true", help="time of one simulation of each task")

@@ -144,7 +144,9 @@ def test_priors_follow_the_observation(problems):
     texts = problems["burst_qpo"].prior.texts
     assert texts["amplitude"] == "loguniform(2000, 20000)"
     assert texts["freq"] == "uniform(29.3, 87.89)"
-    assert all(problems["burst"].prior.texts[name] == texts[name] for name in burst.UNITS)
+    wide, narrow = problems["burst"].prior, problems["burst_qpo"].prior
+    for name in burst.UNITS:  # a burst that rings is one of those that may not
+        assert wide.lower_end(name) <= narrow.lower_end(name) < narrow.upper_end(name) <= wide.upper_end(name)
     longer = burst.make_qpo(steady_light_curve(256, 0.1, rate=50.0), {"sine": "fixed(0)", "peak": "uniform(-2, 5)"})
     assert longer.prior.texts["freq"] == "uniform(1.172, 3.516)"
     assert "sine" not in longer.prior.names
