@@ -517,8 +517,10 @@ def run_all(quick: bool, threads: str, only: tuple[str, ...] = ()) -> dict[str, 
         steps["throughput"] = lambda: {str(n): throughput(bench, n) for n in sizes}
         steps["cost"] = lambda: cost(bench)
         steps["memory_bound"] = lambda: memory_bound(bench)
-    for name, step in steps.items() if not only else [(name, steps[name]) for name in only]:
-        found[name] = step()
+    if unknown := sorted(set(only) - set(steps)):
+        sys.exit(f"--only must be of {', '.join(steps)}, got {unknown[0]!r}")
+    for name in only or steps:
+        found[name] = steps[name]()
         print(f"{threads}: {name} done", file=sys.stderr, flush=True)
     if bench.on_gpu:
         bound = found.get("memory_bound", {})
@@ -590,6 +592,8 @@ def main() -> None:
     parser.add_argument("--threads", choices=("one", "all"), help="run in this process; its environment says how many")
     parser.add_argument("--only", help="with --threads: some of the measurements, as throughput,memory_bound")
     arguments = parser.parse_args()
+    if arguments.only and not arguments.threads:
+        parser.error("--only needs --threads: it measures in this process")
     if arguments.threads:
         found = run_all(arguments.quick, arguments.threads, tuple(arguments.only.split(",")) if arguments.only else ())
     else:

@@ -87,6 +87,7 @@ def parse() -> argparse.Namespace:
     if arguments.quick:
         arguments.tasks, arguments.n = _QUICK_TASKS, _QUICK_N
         arguments.observations, arguments.seeds = _QUICK_OBSERVATIONS, 1
+        arguments.answers = arguments.answers.with_name(f"{arguments.answers.name}_quick")
     try:
         arguments.tasks = chosen(arguments.tasks)
     except ValueError as error:
@@ -125,7 +126,10 @@ def cells(arguments: argparse.Namespace) -> Iterator[Cell]:
 def answer(cell: Cell, arguments: argparse.Namespace, known: set[tuple[Any, ...]]) -> None:
     """Make what is missing of a cell's draws, but for methods whose comparison is known."""
     asked = [method for method in cell.methods(arguments.methods) if (*cell, method) not in known]
-    missing = tuple(method for method in asked if not cell.path(method, arguments.answers).exists())
+    paths = {method: cell.path(method, arguments.answers) for method in asked}
+    missing = tuple(
+        m for m, path in paths.items() if not path.exists() or len(load(path).draws) < arguments.observations
+    )
     if not missing:
         return
     problem = make_task(cell.task)
@@ -140,7 +144,7 @@ def answer(cell: Cell, arguments: argparse.Namespace, known: set[tuple[Any, ...]
         device = jax.devices()[0].device_kind
         facts = {**found.facts, "observations": found.each, "machine": machine_facts() | {"device": device}}
         draws = Draws(truth=observed.truth, x_obs=observed.x_obs, draws=found.draws, facts=facts)
-        save(cell.path(method, arguments.answers), draws)
+        save(paths[method], draws)
         print(*cell, method, found.facts.get("coverage_error", ""), flush=True)
 
 

@@ -42,7 +42,7 @@ class Likelihood(NamedTuple):
 
 def leaky_red_noise(problem: Problem) -> Likelihood:
     """A bending power law, as if nothing leaked in from beyond the window."""
-    n, dt = problem.observed.shape[0], 100.0
+    n, dt = problem.observed.size, problem.summary.about["dt"]
     freq = jnp.asarray(positive_frequencies(n, dt), jnp.float32)
 
     def see(values: Any) -> Any:

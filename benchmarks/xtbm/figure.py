@@ -7,14 +7,14 @@ import numpy as np
 
 from benchmarks.xtbm.packing import load
 from eagleray.diagnostics.calibration import LEVELS
+from eagleray.report.drawing import BLUE, GREEN, ORANGE, PURPLE, VERMILLION
 
-# Okabe & Ito's palette: told apart by colour-blind readers too.
 STYLES = {
-    "npe": ("eagleray, amortised", "#0072b2", "-", "o"),
-    "whittle": ("Whittle", "#d55e00", "--", "v"),
-    "zhang": ("Whittle on Zhang's noise", "#cc79a7", "--", "^"),
-    "fad": ("Whittle on FAD powers", "#e69f00", "--", "s"),
-    "live_time": ("live time, Poisson error", "#009e73", "--", "D"),
+    "npe": ("eagleray, amortised", BLUE, "-", "o"),
+    "whittle": ("Whittle", VERMILLION, "--", "v"),
+    "zhang": ("Whittle on Zhang's noise", PURPLE, "--", "^"),
+    "fad": ("Whittle on FAD powers", ORANGE, "--", "s"),
+    "live_time": ("live time, Poisson error", GREEN, "--", "D"),
 }
 # Task, parameter, what it is.
 PANELS = (

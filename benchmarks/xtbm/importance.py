@@ -1,8 +1,8 @@
 """Exact posteriors of many data sets by adaptive importance sampling: cheap, independent of chains and of networks.
 
 About the highest of several maxima, positions are proposed by a Student's t that takes its centre and covariance from
-the weighted positions of the round before. It is right for posteriors of one mode; effective draws, their Pareto
-exponent and the agreement of two runs tell where it is not.
+the weighted positions of the round before. It is right for posteriors of one mode; few effective draws and a large
+Pareto exponent tell where it is not, unless a mode was never met.
 """
 
 import functools
@@ -100,10 +100,10 @@ def _sample(
 
 
 def _tempered(log_w: jax.Array) -> jax.Array:
-    """Normalised weights, to the highest power of 1, 1/2, 1/4, ... that leaves enough effective draws."""
+    """Weights to the highest of the powers 1, 1/2, 1/4, ... that leaves enough effective draws, or to the last."""
     each = jax.nn.softmax(log_w * 0.5 ** jnp.arange(12.0)[:, None], axis=1)
     enough = 1.0 / jnp.square(each).sum(axis=1) >= _LEAST_EFFECTIVE
-    return each[jnp.argmax(enough)]
+    return each[jnp.where(enough.any(), jnp.argmax(enough), -1)]
 
 
 def _root_of_covariance(precision: jax.Array) -> jax.Array:

@@ -86,6 +86,21 @@ def stacked(data: list[Any]) -> Any:
     return in_double(jax.tree.map(lambda *some: np.stack(some), *data))
 
 
+def ranks(problem: Problem, likelihood: Any, fresh: list[Any], key: Any, n: int) -> list[list[int]]:
+    """Ranks of true parameters among n draws of the sampler for fresh data, a row for each."""
+    names = problem.prior.names
+    if likelihood:
+        data = stacked([data for _, data in fresh])
+        draws, _ = sample_each(key, problem.prior, likelihood, data, n, n_proposed=_N_PROPOSED_SBC)
+    else:
+        chains = [
+            posterior(problem, in_double(data), jax.random.fold_in(key, i), _SBC) for i, (_, data) in enumerate(fresh)
+        ]
+        draws = np.array([np.stack([one.draws[name].reshape(-1) for name in names], axis=1) for one in chains])
+    truth = np.array([[float(theta[name]) for name in names] for theta, _ in fresh])
+    return (draws < truth[:, None]).sum(axis=1).tolist()
+
+
 def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
     """Make, or complete, the references of one task."""
     problem, path = make_task(name), folder / f"{name}.npz"
@@ -122,25 +137,10 @@ def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
             if i >= len(draws) or not is_good(facts["observations"][i]):
                 record(i, *checked_posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i)))
                 keep()
-        todo = range(len(facts["ranks"]), n_sbc)
-        if likelihood and todo:
-            found, _ = sample_each(
-                jax.random.fold_in(key, 10_000),
-                problem.prior,
-                likelihood,
-                stacked([data for _, data in fresh]),
-                facts["n_rank_draws"],
-                n_proposed=_N_PROPOSED_SBC,
-            )
-            facts["ranks"] = [
-                [int((found[i, :, j] < float(theta[n])).sum()) for j, n in enumerate(names)]
-                for i, (theta, _) in enumerate(fresh)
-            ]
-            keep()
-        for i in todo if not likelihood else ():
-            theta, data = fresh[i]
-            found = posterior(problem, in_double(data), jax.random.fold_in(key, 10_000 + i), _SBC)
-            facts["ranks"].append([int((found.draws[n] < float(theta[n])).sum()) for n in names])
+        at_once = n_sbc if likelihood else 1  # chains take long, and are kept one by one
+        for i in range(len(facts["ranks"]), n_sbc, at_once):
+            key_some = jax.random.fold_in(key, 10_000 + i)
+            facts["ranks"] += ranks(problem, likelihood, fresh[i : i + at_once], key_some, facts["n_rank_draws"])
             keep()
     print(name, summary(facts), flush=True)
 

@@ -13,7 +13,7 @@ from eagleray.errors import InputError
 from eagleray.likelihoods.poisson import poisson
 from eagleray.priors import Prior
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.problem import Problem, ProblemEntry, several
 from eagleray.problems.windows import steady_light_curve
 from eagleray.records import AnyArray, Key, LightCurve, Panel, Theta, TimeGrid
 from eagleray.simulators.bursts import fred_envelope
@@ -210,9 +210,6 @@ def _problem(
     def simulate(key: Key, theta: Theta) -> Float[Array, " n_bins"]:
         return poisson_counts(key, rate(times, theta), exposure, background, grid.dt)
 
-    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n_bins"]:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     def log_likelihood(theta: Theta, values: Float[Array, " n_bins"]) -> Float[Array, ""]:
         return poisson(values, rate(times, theta) * exposure * grid.dt + background)
 
@@ -221,7 +218,7 @@ def _problem(
         prior=prior,
         units=units,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=summary,
         observed=jnp.asarray(observation.values, jnp.float32),
         light_curve=lambda values: values,

@@ -16,7 +16,7 @@ from eagleray.likelihoods.live_time import LiveBins, binned_log_likelihood, live
 from eagleray.priors import Prior
 from eagleray.problems.dead_time_rate import NUSTAR_DEAD_TIME, good_times, observed_live
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.problem import Problem, ProblemEntry, several
 from eagleray.problems.windows import steady_events
 from eagleray.records import AnyArray, EventList, Key, Panel, Theta
 from eagleray.simulators.observe.dead_time import non_paralyzable_rate
@@ -116,9 +116,6 @@ def make(
     def simulate(key: Key, theta: Theta) -> LiveBins:
         return _recorded(key, jnp.exp(log_rate(theta)) / (freq * bins), clock, dead_time * freq, 1.0 / freq)
 
-    def simulate_views(key: Key, theta: Theta) -> LiveBins:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     def log_likelihood(theta: Theta, data: LiveBins) -> Float[Array, ""]:
         # In units of the reference rate, which keeps the terms small.
         scaled = LiveBins(counts=data.counts, live=data.live * reference)
@@ -129,7 +126,7 @@ def make(
         prior=priors,
         units=UNITS,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=_summary(gti, bins, dead_time),
         observed=folded(observation, freq, dead_time, bins),
         settings={"freq": float(freq), "dead_time": float(dead_time), "n_phase": float(n_phase)},

@@ -12,7 +12,7 @@ from eagleray.errors import InputError
 from eagleray.likelihoods.cox import CoxProcess, LogNormalRate
 from eagleray.likelihoods.live_time import LiveBins
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.problem import Problem, ProblemEntry, several
 from eagleray.problems.windows import steady_light_curve
 from eagleray.records import AnyArray, Key, LightCurve, Theta
 from eagleray.simulators.observe.noise import poisson_counts
@@ -105,9 +105,6 @@ def make(observation: LightCurve, prior: Mapping[str, str] | None = None, *, reb
         log_rate = gaussian_process(key_source, power, n_bins, dt) - 0.5 * process_variance(power, n_bins, dt)
         return poisson_counts(key_noise, theta["rate"] * jnp.exp(log_rate), exposure, background, dt)
 
-    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n_bins"]:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     def cox(values: Float[Array, " n_bins"]) -> CoxProcess:
         live = exposure * dt
         per_second = background / jnp.where(live > 0, live, 1.0)
@@ -119,7 +116,7 @@ def make(observation: LightCurve, prior: Mapping[str, str] | None = None, *, reb
         prior=priors,
         units=UNITS,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=_summary(observation, rebin),
         observed=jnp.asarray(observation.values, jnp.float32),
         light_curve=lambda values: values,

@@ -17,7 +17,7 @@ from eagleray.likelihoods.gaussian_process.kernels import Kernel, damped_oscilla
 from eagleray.likelihoods.gaussian_process.state_space import gaussian_process_log_likelihood
 from eagleray.priors import Prior
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.problem import Problem, ProblemEntry, several
 from eagleray.problems.reference_models import ReferenceModels
 from eagleray.records import Key, LightCurve, Panel, Theta, TimeGrid
 from eagleray.simulators import state_space
@@ -180,9 +180,6 @@ def _gappy(
         noise = sd * jax.random.normal(key_noise, sd.shape, sd.dtype)
         return theta["mean"] + walk(key_walk, steps, theta) + noise
 
-    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n_times"]:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     def log_likelihood(theta: Theta, values: Float[Array, " n_times"]) -> Float[Array, ""]:
         return gaussian_process_log_likelihood(kernel(theta), times, values, sd**2, mean=theta["mean"])
 
@@ -196,7 +193,7 @@ def _gappy(
         prior=prior,
         units=units,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=_summary(series, oscillators=_OSCILLATORS if "quality" in units else ()),
         observed=jnp.asarray(series.values, jnp.float32),
         light_curve=light_curve,

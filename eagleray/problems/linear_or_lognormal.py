@@ -13,7 +13,7 @@ from scipy.linalg import toeplitz
 from eagleray.errors import InputError
 from eagleray.likelihoods.gaussian_process.toeplitz import autocovariance_of_power, stationary_log_likelihood
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import LogLikelihood, Problem, ProblemEntry
+from eagleray.problems.problem import LogLikelihood, Problem, ProblemEntry, several
 from eagleray.problems.reference_models import ReferenceModels
 from eagleray.problems.windows import steady_light_curve
 from eagleray.records import Key, LightCurve, Theta
@@ -184,16 +184,12 @@ def _problem(
     rebin: float,
 ) -> Problem:
     """What both have in common."""
-
-    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n_bins"]:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     return Problem(
         name=name,
         prior=problem_prior(name, default_prior(observation), prior, positive=("slope", "rms", "rate")),
         units=UNITS,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=_summary(setting, rebin),
         observed=jnp.asarray(observation.values, jnp.float32),
         light_curve=lambda values: values,

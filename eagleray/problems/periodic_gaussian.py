@@ -12,7 +12,7 @@ from eagleray.errors import InputError
 from eagleray.likelihoods.whittle import averaged_powers
 from eagleray.priors import Prior
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.problem import Problem, ProblemEntry, several
 from eagleray.problems.windows import steady_light_curve
 from eagleray.records import Key, LightCurve, Theta, TimeGrid
 from eagleray.simulators.shapes import lorentzian, power_law
@@ -148,9 +148,6 @@ def _periodic(
         each = jax.vmap(lambda key: gaussian_process(key, power, segment.n_bins, segment.dt))(keys)
         return mean * (1.0 + each.reshape(n_used))
 
-    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n_used"]:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     def power_of(values: Float[Array, " n_used"]) -> Float[Array, " n_freq"]:
         cut = values.reshape(n_segments, segment.n_bins)
         return jnp.asarray(segment_power_spectrum(cut, segment.dt, norm="frac", skip_empty=False).power)
@@ -167,7 +164,7 @@ def _periodic(
         prior=prior,
         units=units,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=_averaged_summary(power_of, segment, n_segments, rebin),
         observed=jnp.asarray(observed, jnp.float32),
         light_curve=light_curve,

@@ -14,7 +14,7 @@ from scipy import stats
 from eagleray.errors import InputError
 from eagleray.priors import Prior
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.problem import Problem, ProblemEntry, several
 from eagleray.problems.windows import steady_events
 from eagleray.records import EventList, Key, Panel, Theta
 from eagleray.simulators.observe.events import event_capacity, unit_exponentials
@@ -150,9 +150,6 @@ def make(
         n_channels = channels.recorded.size
         return jnp.zeros(n_channels, law.dtype).at[jnp.where(at < 0, n_channels, at)].add(1.0, mode="drop")
 
-    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n_channels"]:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     def log_likelihood(theta: Theta, data: Float[Array, " n_channels"]) -> Float[Array, ""]:
         law = piled_law(photon_law(theta), theta["rate"] * frame_time, theta["alpha"], channels, n_photons)
         return (data * jnp.log(law)).sum() + (n_frames - data.sum()) * jnp.log1p(-law.sum())
@@ -162,7 +159,7 @@ def make(
         prior=priors,
         units=UNITS,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=_summary(channels, n_frames),
         observed=jnp.asarray(counts, jnp.float32),
         settings={

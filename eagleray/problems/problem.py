@@ -24,6 +24,16 @@ Takes = Literal["light curve", "events", "light curves in two bands", "events of
 LogLikelihood = Callable[[Theta, Data], Float[Array, ""]]
 
 
+def several(simulate: Callable[[Key, Theta], Data], n: int) -> Callable[[Key, Theta], Data]:
+    """A simulator of n independent draws with the same parameters, for those that cost less than to train on them.
+
+    Args:
+        simulate: `(key, theta) -> data`.
+        n: Draws, the leading axis of what comes out.
+    """
+    return lambda key, theta: jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, n), theta)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Problem:
     """Prior, simulator and summary for data watched as one observation was.

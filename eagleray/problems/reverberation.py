@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from eagleray.errors import InputError
 from eagleray.likelihoods.wishart import SpectralMatrix, wishart
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.problem import Problem, ProblemEntry, several
 from eagleray.problems.windows import steady_light_curve
 from eagleray.records import CrossSpectrum, Key, LightCurve, Theta
 from eagleray.simulators.normals import complex_normals
@@ -146,9 +146,6 @@ def make(
             imaginary=product.imag,
         )
 
-    def simulate_views(key: Key, theta: Theta) -> AveragedPowers:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     def log_likelihood(theta: Theta, data: AveragedPowers) -> Float[Array, ""]:
         return wishart(data.matrix, matrix(theta), n_segments)
 
@@ -158,7 +155,7 @@ def make(
         prior=priors,
         units=UNITS,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=_summary(segments, rebin),
         observed=AveragedPowers(
             *(jnp.asarray(x, jnp.float32) for x in (observed.power_1, observed.power_2, np.real(power), np.imag(power)))

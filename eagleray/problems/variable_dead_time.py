@@ -14,7 +14,7 @@ from eagleray.errors import InputError
 from eagleray.likelihoods.renewal import ex_gaussian_log_density, recorded_intervals
 from eagleray.priors import Prior
 from eagleray.problems.priors import problem_prior
-from eagleray.problems.problem import Problem, ProblemEntry
+from eagleray.problems.problem import Problem, ProblemEntry, several
 from eagleray.records import EventList, Key, Panel, Theta
 from eagleray.simulators.observe.dead_time import incident_rate
 from eagleray.simulators.observe.dead_time_draws import scattered_dead_times
@@ -91,9 +91,6 @@ def make(
         dead = scattered_dead_times(key_dead, theta["dead_time"], theta["dead_time_sd"], n)
         return dead + unit_exponentials(key_wait, n, dead.dtype) / theta["rate"]
 
-    def simulate_views(key: Key, theta: Theta) -> Float[Array, "n_views n"]:
-        return jax.vmap(simulate, in_axes=(0, None))(jax.random.split(key, _N_VIEWS), theta)
-
     def log_likelihood(theta: Theta, data: Float[Array, " n"]) -> Float[Array, ""]:
         # Densities of intervals in units of the expected dead time: their logarithms are small.
         return ex_gaussian_log_density(
@@ -108,7 +105,7 @@ def make(
         prior=priors,
         units=UNITS,
         simulate=simulate,
-        simulate_views=simulate_views,
+        simulate_views=several(simulate, _N_VIEWS),
         summary=_summary(n, dead_time),
         observed=jnp.asarray(intervals, jnp.float32),
         settings={"dead_time": float(dead_time)},
