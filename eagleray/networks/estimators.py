@@ -1,5 +1,6 @@
 """Networks made whole: raw numbers in, densities or ratios out, with scales learnt from data and several members."""
 
+import functools
 from typing import Any
 
 import jax
@@ -24,10 +25,16 @@ Context = Any
 class _Member(nnx.Module):
     """One network of an ensemble: what digests the context, and the density given what it says."""
 
-    def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, n_value: int, example: Any, settings: NetworkSettings, *, n_predicted: int, rngs: nnx.Rngs
+    ) -> None:
         """Build both parts."""
         self.embedding = settings.embedding.build(example, rngs=rngs)
-        self.density: Density = settings.density.build(n_value, self.embedding.n_embedded, rngs=rngs)
+        self.density: Density = settings.density.build(n_value, self.embedding.n_embedded + n_predicted, rngs=rngs)
+
+    def digest(self, context: Context, predicted: Float[Array, " n_predicted"]) -> Array:
+        """What the density is given: the embedded context, and what the regression took out, so that it can undo it."""
+        return jnp.concatenate([self.embedding(context), predicted])
 
 
 class _Ensemble(nnx.Module):
@@ -77,9 +84,11 @@ class DensityEstimator(_Ensemble):
 
     def __init__(self, n_value: int, example: Any, settings: NetworkSettings, *, rngs: nnx.Rngs) -> None:
         """Build the members."""
-        super().__init__(_Member, n_value, example, settings, rngs=rngs)
-        is_vector = isinstance(example, int) or len(getattr(example, "shape", ())) == 1
-        self.regression = Regression(n_value, self.n_context if is_vector and settings.regression else 0)
+        regression = Regression(n_value, _n_entries(example) if settings.regression else 0)
+        super().__init__(
+            functools.partial(_Member, n_predicted=regression.n_predicted), n_value, example, settings, rngs=rngs
+        )
+        self.regression = regression
 
     def learn_scales(self, values: Float[AnyArray, "n n_value"], contexts: Any, *, bend_values: bool = False) -> None:
         """Take all constants from training data.
@@ -96,19 +105,21 @@ class DensityEstimator(_Ensemble):
 
     def loss(self, key: Key, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
         """Mean over the members of what training minimises, for one pair, in the value's own units."""
-        residual = self.regression.residual(self.value_warp(value), context)
+        predicted = self.regression.predicted(context)
+        residual = self.regression.residual(self.value_warp(value), predicted)
 
         def one(member: _Member) -> Array:
-            return member.density.loss(key, residual, member.embedding(context))
+            return member.density.loss(key, residual, member.digest(context, predicted))
 
         return self._each(one).mean() - self._log_det(value)
 
     def log_prob(self, value: Float[Array, " n_value"], context: Context) -> Float[Array, ""]:
         """Ln density of one vector given its context."""
-        residual = self.regression.residual(self.value_warp(value), context)
+        predicted = self.regression.predicted(context)
+        residual = self.regression.residual(self.value_warp(value), predicted)
 
         def one(member: _Member) -> Array:
-            return member.density.log_prob(residual, member.embedding(context))
+            return member.density.log_prob(residual, member.digest(context, predicted))
 
         return jax.nn.logsumexp(self._each(one)) - jnp.log(self.n_members) + self._log_det(value)
 
@@ -119,22 +130,24 @@ class DensityEstimator(_Ensemble):
     def sample(self, key: Key, context: Context) -> Float[Array, " n_value"]:
         """Draw one vector given a context."""
         key_member, key_draw = jax.random.split(key)
-        drawn = self._each(lambda member: member.density.sample(key_draw, member.embedding(context)))
+        predicted = self.regression.predicted(context)
+        drawn = self._each(lambda member: member.density.sample(key_draw, member.digest(context, predicted)))
         residual = drawn[jax.random.randint(key_member, (), 0, self.n_members)]
-        return self.value_warp.inverse(self.regression.restore(residual, context))
+        return self.value_warp.inverse(self.regression.restore(residual, predicted))
 
     def sample_many(self, key: Key, context: Context, n: int) -> Float[Array, "n n_value"]:
         """Draw n vectors given one context, which is digested once; members draw in equal shares, in random order."""
         key_order, key_draw = jax.random.split(key)
         share = -(-n // self.n_members)
+        predicted = self.regression.predicted(context)
 
         def one(member: _Member, key: Key) -> Array:
-            return member.density.sample_many(key, member.embedding(context), share)
+            return member.density.sample_many(key, member.digest(context, predicted), share)
 
         drawn = self._each(one, jax.random.split(key_draw, self.n_members)).reshape(self.n_members * share, -1)
         if self.n_members > 1:
             drawn = jax.random.permutation(key_order, drawn)[:n]
-        return jax.vmap(lambda r: self.value_warp.inverse(self.regression.restore(r, context)))(drawn)
+        return jax.vmap(lambda r: self.value_warp.inverse(self.regression.restore(r, predicted)))(drawn)
 
 
 class RatioEstimator(_Ensemble):
@@ -188,6 +201,14 @@ class _Classifier(nnx.Module):
         """Ln ratios of k values with one context."""
         embedded = self.embedding(context)
         return jax.vmap(lambda value: self.head(jnp.concatenate([value, embedded]))[0])(values)
+
+
+def _n_entries(example: Any) -> int:
+    """Size of a context that is a plain vector; 0 for any other."""
+    if isinstance(example, int):
+        return example
+    shape = getattr(example, "shape", ())
+    return shape[0] if len(shape) == 1 else 0
 
 
 def learn_embedding(embeddings: Any, values: Any, contexts: Any) -> None:

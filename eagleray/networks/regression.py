@@ -1,5 +1,7 @@
 """What of a value is linear in its context: taken out before a network sees it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,8 @@ _LEAST_VARIANCE = 1e-6
 class Regression(nnx.Module):
     """r = L^-1 (value - A c), c the warped context: a ridge regression and the Cholesky factor of its residuals.
 
-    A network that starts from here learns only what a linear-Gaussian model has not said.
+    A network that starts from here learns only what a linear-Gaussian model has not said. Where relations are curved,
+    the line is far off for some contexts; a network that is given A c too can undo it there.
 
     Args:
         n_value: Size of the value.
@@ -38,6 +41,7 @@ class Regression(nnx.Module):
         """Start as the identity."""
         n_context = n_context if n_context <= _LONGEST else 0
         self.n_context = n_context
+        self.n_predicted = n_value if n_context else 0
         self.warp = Warp(n_context)
         self.slopes = Constant(jnp.zeros((n_value, n_context)))
         self.factor = Constant(jnp.eye(n_value))
@@ -67,22 +71,23 @@ class Regression(nnx.Module):
         self.slopes.set_value(jnp.asarray(slopes, jnp.float32))
         self.factor.set_value(jnp.asarray(factor, jnp.float32))
 
-    def residual(self, value: Float[Array, " n_value"], context: Array) -> Float[Array, " n_value"]:
-        """What is left of a value."""
-        return jax.scipy.linalg.solve_triangular(self.factor[...], value - self._predicted(context), lower=True)
+    def predicted(self, context: Any) -> Float[Array, " n_predicted"]:
+        """The linear part of the value; nothing, of size 0, where no relation is looked for."""
+        return self.slopes[...] @ self.warp(context) if self.n_context else jnp.zeros(0)
 
-    def restore(self, residual: Float[Array, " n_value"], context: Array) -> Float[Array, " n_value"]:
+    def residual(self, value: Float[Array, " n_value"], predicted: Array) -> Float[Array, " n_value"]:
+        """What is left of a value."""
+        rest = value - predicted if self.n_context else value
+        return jax.scipy.linalg.solve_triangular(self.factor[...], rest, lower=True)
+
+    def restore(self, residual: Float[Array, " n_value"], predicted: Array) -> Float[Array, " n_value"]:
         """Inverse of `residual`."""
-        return self.factor[...] @ residual + self._predicted(context)
+        correlated = self.factor[...] @ residual
+        return correlated + predicted if self.n_context else correlated
 
     def log_det(self) -> Float[Array, ""]:
         """Ln |d residual / d value|."""
         return -jnp.log(jnp.diag(self.factor[...])).sum()
-
-    def _predicted(self, context: Array) -> Array:
-        """The linear part of the value."""
-        return self.slopes[...] @ self.warp(context) if self.n_context else jnp.zeros(())
-
 
 def _ridge(features: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Slopes (n_value, n_features) of centred values on centred features, with the penalty of least GCV score."""

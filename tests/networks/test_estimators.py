@@ -52,7 +52,8 @@ def test_density_of_an_ensemble_is_the_mean_of_its_members_and_integrates_to_one
     @jax.jit
     def member(i):
         one = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[i], state))
-        log_prob = one.density.log_prob(regression.residual(warp(value), context), one.embedding(context))
+        predicted = regression.predicted(context)
+        log_prob = one.density.log_prob(regression.residual(warp(value), predicted), one.digest(context, predicted))
         return jnp.exp(log_prob + warp.log_det(value) + regression.log_det())
 
     members = [float(member(i)) for i in range(3)]
