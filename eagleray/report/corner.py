@@ -27,6 +27,8 @@ MARGIN = 0.95
 """Room for numbers and labels on the left and below [inch]."""
 N_POINTS = 800
 """Draws shown as points beneath the contours."""
+EDGE = 0.04
+"""Part of a panel at each end where a number would touch the next panel's."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -197,6 +199,7 @@ def _ticks(panel: Panel, n_max: int) -> tuple[list[float], list[str]]:
     from matplotlib.ticker import MaxNLocator
 
     low, high = panel.limits
+    low, high = low + EDGE * (high - low), high - EDGE * (high - low)
     if not panel.log:
         values = MaxNLocator(nbins=n_max, steps=[1, 2, 5, 10]).tick_values(low, high)
         inside = [float(value) for value in values if low <= value <= high]

@@ -85,7 +85,7 @@ def light_curve_figure(result: Result) -> "Figure":
         2,
         width_ratios=(3.3, 1),
         height_ratios=(2.4, *[1] * len(curves)),
-        left=0.09,
+        left=0.12,
         right=0.98,
         top=1 - 0.25 / figure.get_figheight(),
         bottom=0.5 / figure.get_figheight(),
