@@ -55,8 +55,8 @@ class Effort:
 def config(method: str, n: int, effort: Effort) -> Config:
     """The one configuration of a method, for all tasks.
 
-    That of npe was found by validation losses of gappy_agn and reverberation with another seed: residual blocks, a lower
-    learning rate and a weaker weight decay than the benchmark of sbibm has with a tenth of the simulations.
+    That of npe was found by validation losses of gappy_agn and reverberation with another seed: residual blocks, a
+    lower learning rate and a weaker weight decay than the benchmark of sbibm has with a tenth of the simulations.
     """
     network: dict[str, Any] = {"n_members": 2, "embedding": "residual"}
     training: dict[str, Any] = {"max_epochs": min(60, effort.n_trained // n), "learning_rate": 0.002}
@@ -64,10 +64,9 @@ def config(method: str, n: int, effort: Effort) -> Config:
     if method == "fmpe":
         network = {"density": "flow_matching"}
     if method == "nle":
-        return make_config(
-            {"method": "nle", "n_simulations": n, "training": training | {"learning_rate": 0.005, "weight_decay": 0.02}},
-            {"network": {"density": "autoregressive"}},
-        )
+        training |= {"learning_rate": 0.005, "weight_decay": 0.02}
+        network = {"density": "autoregressive"}
+        return make_config({"method": "nle", "n_simulations": n, "network": network, "training": training})
     return make_config({"n_simulations": n, "network": network, "training": training})
 
 
