@@ -20,7 +20,7 @@ from eagleray.networks.settings import NetworkSettings, network_settings
 from eagleray.priors import Prior
 from eagleray.records import Calibration, ReferenceSummaries, TrainingHistory
 
-FORMAT = "eagleray posterior 3"
+FORMAT = "eagleray posterior 4"
 _JSON, _WEIGHTS, _TRUST = "posterior.json", "weights", "trust.npz"
 _CALIBRATION_ARRAYS = ("ranks", "levels", "coverage", "p_values")
 _REFERENCE_ARRAYS = ("mean", "whitening", "distances", "low", "high")
