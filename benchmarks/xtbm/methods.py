@@ -60,7 +60,7 @@ def config(method: str, n: int, effort: Effort) -> Config:
     """
     network: dict[str, Any] = {"n_members": 2, "embedding": "residual"}
     training: dict[str, Any] = {"max_epochs": min(60, effort.n_trained // n), "learning_rate": 0.002}
-    training |= {"weight_decay": 100.0 / n}
+    training |= {"weight_decay": 3000.0 / n}
     if method == "fmpe":
         network = {"density": "flow_matching"}
     if method == "nle":
@@ -73,7 +73,9 @@ def config(method: str, n: int, effort: Effort) -> Config:
 def run(
     problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, n: int, effort: Effort
 ) -> Iterator[tuple[str, Answers]]:
-    """Answers of several methods, from the same simulations.
+    """Answers of several methods, from the same simulations, each with parameters of its own.
+
+    Where problems give several views of one set of parameters, a simulation is one view: `n` counts what was simulated.
 
     Args:
         problem: Which task.
@@ -84,6 +86,7 @@ def run(
         effort: How much is done.
     """
     key_bank, key_learn, key_fresh, key_answer = jax.random.split(key, 4)
+    problem = dataclasses.replace(problem, simulate_views=None)
     start = time.perf_counter()
     bank = problem.simulate_bank(key_bank, n)
     simulating = time.perf_counter() - start
