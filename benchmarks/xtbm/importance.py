@@ -95,8 +95,15 @@ def _sample(
     first = position, _root_of_covariance(-jax.hessian(log_density)(position))
     proposal, _ = jax.lax.scan(adapt, first, jax.random.split(key_rounds, _N_ROUNDS))
     positions, log_w = propose(key_last, proposal, n_proposed)
-    picked = jax.random.choice(key_pick, n_proposed, (n,), p=jax.nn.softmax(log_w))
-    return jax.vmap(prior.constrain)(positions[picked]), log_w
+    return jax.vmap(prior.constrain)(positions[_picked(key_pick, log_w, n)]), log_w
+
+
+def _picked(key: Key, log_w: jax.Array, n: int) -> jax.Array:
+    """Places of n draws by weight, in random order; systematic, as repeats give draws away to a classifier."""
+    key_step, key_order = jax.random.split(key)
+    steps = (jax.random.uniform(key_step, dtype=log_w.dtype) + jnp.arange(n)) / n
+    places = jnp.searchsorted(jnp.cumsum(jax.nn.softmax(log_w)), steps)
+    return jax.random.permutation(key_order, jnp.minimum(places, log_w.size - 1))
 
 
 def _tempered(log_w: jax.Array) -> jax.Array:

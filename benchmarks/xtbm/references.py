@@ -137,7 +137,7 @@ def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
             if i >= len(draws) or not is_good(facts["observations"][i]):
                 record(i, *checked_posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i)))
                 keep()
-        at_once = n_sbc if likelihood else 1  # chains take long, and are kept one by one
+        at_once = max(n_sbc, 1) if likelihood else 1  # chains take long, and are kept one by one
         for i in range(len(facts["ranks"]), n_sbc, at_once):
             key_some = jax.random.fold_in(key, 10_000 + i)
             facts["ranks"] += ranks(problem, likelihood, fresh[i : i + at_once], key_some, facts["n_rank_draws"])

@@ -89,6 +89,7 @@ class Regression(nnx.Module):
         """Ln |d residual / d value|."""
         return -jnp.log(jnp.diag(self.factor[...])).sum()
 
+
 def _ridge(features: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.floating]:
     """Slopes (n_value, n_features) of centred values on centred features, with the penalty of least GCV score."""
     n = len(features)
