@@ -27,8 +27,9 @@ settings.load_profile("fixed")
 
 # Files of 15 s and more begin first: one that began last would leave the other worker idle.
 LONGEST = (
-    "test_contract test_posteriors test_pipeline test_methods test_fit test_model_tests test_state_space"
-    " test_gaussian_process test_spectra test_dead_time_spectrum test_cli test_sample test_checkpoints test_optimise"
+    "test_problem_contract test_contract test_posteriors test_pipeline test_methods test_fit test_model_tests"
+    " test_own_problem test_state_space test_gaussian_process test_spectra test_dead_time_spectrum test_cli test_sample"
+    " test_checkpoints test_optimise"
 ).split()
 
 

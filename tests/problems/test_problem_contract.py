@@ -12,9 +12,14 @@ from eagleray.problems import PROBLEMS, find_problem, fixed_observation, make_pr
 from eagleray.problems.problem import Problem
 
 N = 64
+# Its simulator is that of the other runs, in the longest window.
+LONG_WINDOWS = {"hb22_grs1915"}
 
 
-@pytest.fixture(scope="module", params=sorted(PROBLEMS))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG_WINDOWS)) for name in sorted(PROBLEMS)],
+)
 def problem(request) -> Problem:
     return make_problem(request.param)
 
