@@ -10,7 +10,7 @@ from flax import nnx
 
 from eagleray.errors import InputError
 from eagleray.networks.emulators import Emulator, EmulatorSettings
-from eagleray.pipeline.emulation import emulate
+from eagleray.pipeline.emulation import emulate, emulate_expectation
 from eagleray.priors import Prior
 from eagleray.training.loop import TrainingSettings
 
@@ -84,3 +84,39 @@ def test_principal_components_of_few_rows():
 def test_functions_that_are_not_finite_are_refused():
     with pytest.raises(InputError, match="must be finite over the prior, got .* of 64 draws"):
         emulate(jax.random.key(0), PRIOR, lambda theta: jnp.log(theta["norm"] - 1.0)[None], n=64, settings=SMALL)
+
+
+def exponential(key, theta):
+    """Powers about a spectrum."""
+    return jnp.exp(log_spectrum(theta)) * jax.random.exponential(key, FREQ.shape)
+
+
+def corrected_power_law(theta, coefficients):
+    """A first guess without the bend, and what it needs as a broken line in ln f."""
+    guess = jnp.log(theta["norm"]) - theta["slope"] * jnp.log1p(FREQ)
+    return guess + jnp.interp(jnp.log(FREQ), KNOTS, coefficients)
+
+
+KNOTS = jnp.linspace(np.log(FREQ[0]), np.log(FREQ[-1]), 10)
+
+
+def test_expectation_is_learnt_from_single_periodograms():
+    """Powers scatter by their mean: 4000 of them tell a spectrum to 2 % if shared; the first guess is off by far."""
+    training = TrainingSettings(max_epochs=15, learning_rate=5e-3, weight_decay=0.0)
+    found = emulate_expectation(
+        jax.random.key(2), PRIOR, exponential, corrected_power_law, 10, n=4000, settings=SMALL, training=training
+    )
+    theta = draws(200)
+    truth = np.asarray(jax.jit(jax.vmap(log_spectrum))(theta))
+    said = np.log(np.asarray(jax.jit(jax.vmap(found))(theta)))
+    guess = np.asarray(jax.vmap(lambda t: corrected_power_law(t, jnp.zeros(10)))(theta))
+    assert np.sqrt(((said - truth) ** 2).mean()) < 0.15
+    assert abs((said - truth).mean()) < 0.03
+    assert np.sqrt(((guess - truth) ** 2).mean()) > 1.0
+
+
+def test_expectation_of_negative_numbers_is_refused():
+    with pytest.raises(InputError, match="simulations must be positive, got .* of 128"):
+        emulate_expectation(
+            jax.random.key(0), PRIOR, lambda key, theta: -exponential(key, theta), corrected_power_law, 10, n=128
+        )

@@ -25,6 +25,7 @@ import numpy as np
 
 from benchmarks.timing import machine_facts, measure, stay_on_one_core
 from benchmarks.xtbm.classical import CLASSICAL
+from benchmarks.xtbm.emulated import EMULATED
 from benchmarks.xtbm.figure import draw
 from benchmarks.xtbm.methods import METHODS, Effort, run, run_classical
 from benchmarks.xtbm.packing import Draws, Facts, load, same_data, save
@@ -110,7 +111,7 @@ class Cell(NamedTuple):
         """Which of the methods apply."""
         if self.n == 0:
             return tuple(method for method in asked if self.task in CLASSICAL.get(method, {}))
-        return tuple(method for method in asked if method in METHODS)
+        return tuple(m for m in asked if m in METHODS and (m != "emulator" or self.task in EMULATED))
 
     def path(self, method: str, folder: Path) -> Path:
         """File of a method's draws."""
@@ -139,7 +140,7 @@ def answer(cell: Cell, arguments: argparse.Namespace, known: set[tuple[Any, ...]
     if cell.n == 0:
         found_each = run_classical(cell.task, problem, missing, observed, key, effort)
     else:
-        found_each = run(problem, missing, observed, key, cell.n, effort)
+        found_each = run(cell.task, problem, missing, observed, key, cell.n, effort)
     for method, found in found_each:
         device = jax.devices()[0].device_kind
         facts = {**found.facts, "observations": found.each, "machine": machine_facts() | {"device": device}}

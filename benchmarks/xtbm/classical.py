@@ -55,7 +55,7 @@ def leaky_red_noise(problem: Problem) -> Likelihood:
             freq, slope_low=theta["slope_low"], slope_high=theta["slope_high"], bend_freq=theta["bend_freq"]
         )
         model = theta["rms"] ** 2 * n * dt * shape / shape.sum() + theta["noise"]
-        return whittle(power, model) + _normal(mean, theta["rate"], error)
+        return whittle(power, model) + normal(mean, theta["rate"], error)
 
     return Likelihood(see, log_likelihood)
 
@@ -69,16 +69,7 @@ def qpo_behind_dead_time(problem: Problem, kind: str) -> Likelihood:
     dt, dead_time = problem.settings["dt"], problem.settings["dead_time"]
     n_detectors, n = problem.observed.counts.shape
     duration = n * dt
-    everything = positive_frequencies(n, dt)
-    used = everything < _HIGHEST
-    freq = jnp.asarray(everything[used], jnp.float32)
-
-    def see(data: Any) -> Any:
-        if kind == "fad":
-            power = fad(data.counts[:1], data.counts[1:], dt, norm="frac").power_sum
-        else:
-            power = power_spectrum(data.counts.sum(axis=0), dt, norm="frac")
-        return power[used], data.counts.sum()
+    freq = fitted_frequencies(n, dt)
 
     def log_likelihood(theta: Theta, seen: Any) -> jax.Array:
         power, total = seen
@@ -90,9 +81,30 @@ def qpo_behind_dead_time(problem: Problem, kind: str) -> Likelihood:
             noise = 0.5 * noise * dead_time_spectrum(freq, recorded / (1.0 - recorded * dead_time), dead_time, dt=dt)
         model = theta["rms"] ** 2 * duration * shape / shape.sum() + noise
         expected = theta["rate"] / (1.0 + theta["rate"] * dead_time)
-        return whittle(power, model) + _normal(recorded, expected, jnp.sqrt(total) / (n_detectors * duration))
+        return whittle(power, model) + normal(recorded, expected, jnp.sqrt(total) / (n_detectors * duration))
 
-    return Likelihood(see, log_likelihood)
+    return Likelihood(seen_powers(problem, corrected=kind == "fad"), log_likelihood)
+
+
+def fitted_frequencies(n_bins: int, dt: float) -> jax.Array:
+    """Frequencies of the QPOs' powers that are fitted [Hz]."""
+    freq = positive_frequencies(n_bins, dt)
+    return jnp.asarray(freq[freq < _HIGHEST], jnp.float32)
+
+
+def seen_powers(problem: Problem, *, corrected: bool = False) -> Callable[[Any], tuple[jax.Array, jax.Array]]:
+    """Powers of the sum of two detectors, corrected by Fourier amplitude differences if asked for, and all events."""
+    dt = problem.settings["dt"]
+    n_freq = len(fitted_frequencies(problem.observed.counts.shape[1], dt))
+
+    def see(data: Any) -> tuple[jax.Array, jax.Array]:
+        if corrected:
+            power = fad(data.counts[:1], data.counts[1:], dt, norm="frac").power_sum
+        else:
+            power = power_spectrum(data.counts.sum(axis=0), dt, norm="frac")
+        return power[:n_freq], data.counts.sum()
+
+    return see
 
 
 def live_time(problem: Problem) -> Likelihood:
@@ -101,12 +113,12 @@ def live_time(problem: Problem) -> Likelihood:
     duration = float(np.sum(problem.observed.live) + np.sum(problem.observed.counts) * dead_time)
 
     def log_likelihood(theta: Theta, total: Any) -> jax.Array:
-        return _normal(total / duration, theta["rate"] / (1.0 + theta["rate"] * dead_time), jnp.sqrt(total) / duration)
+        return normal(total / duration, theta["rate"] / (1.0 + theta["rate"] * dead_time), jnp.sqrt(total) / duration)
 
     return Likelihood(lambda data: jnp.sum(data.counts), log_likelihood)
 
 
-def _normal(value: jax.Array, mean: jax.Array, sd: jax.Array) -> jax.Array:
+def normal(value: jax.Array, mean: jax.Array, sd: jax.Array) -> jax.Array:
     """Ln normal density."""
     return jax.scipy.stats.norm.logpdf(value, mean, sd)
 

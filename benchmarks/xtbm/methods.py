@@ -11,7 +11,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
-from benchmarks.xtbm.classical import CLASSICAL
+from benchmarks.xtbm.classical import CLASSICAL, Likelihood
+from benchmarks.xtbm.emulated import EMULATED
 from benchmarks.xtbm.importance import sample_each
 from benchmarks.xtbm.packing import Facts
 from benchmarks.xtbm.tasks import Observed
@@ -23,10 +24,11 @@ from eagleray.pipeline.learning import learn
 from eagleray.problems.problem import Problem
 from eagleray.records import Bank, Key
 
-METHODS = ("npe", "npe_exact", "fmpe", "nle")
+METHODS = ("npe", "npe_exact", "fmpe", "nle", "emulator")
 N_DRAWS = 2000
 N_CALIBRATION, N_RANK_DRAWS = 2000, 200
 _N_EFFECTIVE = 4000
+_N_CALIBRATION_EMULATOR = 500  # each costs 21 000 spectra
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +73,15 @@ def config(method: str, n: int, effort: Effort) -> Config:
 
 
 def run(
-    problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, n: int, effort: Effort
+    task: str, problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, n: int, effort: Effort
 ) -> Iterator[tuple[str, Answers]]:
     """Answers of several methods, from the same simulations, each with parameters of its own.
 
     Where problems give several views of one set of parameters, a simulation is one view: `n` counts what was simulated.
 
     Args:
-        problem: Which task.
+        task: Which task.
+        problem: Its problem.
         methods: Of `METHODS`; `npe_exact` is left out where there is no likelihood.
         observed: The observations to answer for.
         key: Typed PRNG key; consumed.
@@ -86,6 +89,13 @@ def run(
         effort: How much is done.
     """
     key_bank, key_learn, key_fresh, key_answer = jax.random.split(key, 4)
+    if "emulator" in methods:
+        emulated = EMULATED[task](problem, jax.random.fold_in(key_learn, 20), n)
+        n_calibration = min(effort.n_calibration, _N_CALIBRATION_EMULATOR)
+        found = _by_formula(problem, emulated.likelihood, observed, key_answer, n_calibration)
+        yield "emulator", dataclasses.replace(found, facts=found.facts | {"training_seconds": emulated.seconds})
+    if not set(methods) - {"emulator"}:
+        return
     problem = dataclasses.replace(problem, simulate_views=None)
     start = time.perf_counter()
     bank = problem.simulate_bank(key_bank, n)
@@ -112,18 +122,22 @@ def run_classical(
     task: str, problem: Problem, methods: tuple[str, ...], observed: Observed, key: Key, effort: Effort
 ) -> Iterator[tuple[str, Answers]]:
     """Answers of classical likelihoods; arguments as for `run`."""
+    for method in methods:
+        yield method, _by_formula(problem, CLASSICAL[method][task](problem), observed, key, effort.n_calibration)
+
+
+def _by_formula(problem: Problem, likelihood: Likelihood, observed: Observed, key: Key, n_calibration: int) -> Answers:
+    """Draws by an approximate likelihood, and their coverage."""
     key_answer, key_fresh, key_draws = jax.random.split(key, 3)
     prior = problem.prior
     data = jax.tree.map(lambda *some: np.stack(some), *observed.data)
-    theta, fresh = jax.jit(jax.vmap(problem.draw))(jax.random.split(key_fresh, effort.n_calibration))
-    for method in methods:
-        likelihood = CLASSICAL[method][task](problem)
-        see = jax.jit(jax.vmap(likelihood.see))
-        draws, each = sample_each(key_answer, prior, likelihood.log_likelihood, see(data), N_DRAWS)
-        drawn, _ = sample_each(key_draws, prior, likelihood.log_likelihood, see(fresh), N_RANK_DRAWS)
-        truth = {name: np.asarray(theta[name]) for name in prior.names}
-        found = _calibrated(truth, {name: drawn[:, :, i] for i, name in enumerate(prior.names)})
-        yield method, Answers(list(draws), each, found)
+    theta, fresh = jax.jit(jax.vmap(problem.draw))(jax.random.split(key_fresh, n_calibration))
+    see = jax.jit(jax.vmap(likelihood.see))
+    draws, each = sample_each(key_answer, prior, likelihood.log_likelihood, see(data), N_DRAWS)
+    drawn, _ = sample_each(key_draws, prior, likelihood.log_likelihood, see(fresh), N_RANK_DRAWS)
+    truth = {name: np.asarray(theta[name]) for name in prior.names}
+    found = _calibrated(truth, {name: drawn[:, :, i] for i, name in enumerate(prior.names)})
+    return Answers(list(draws), each, found)
 
 
 def _amortised(posterior: AmortisedPosterior, observed: Observed, key: Key, facts: Facts) -> Answers:

@@ -14,10 +14,13 @@ from eagleray.errors import InputError
 from eagleray.networks.emulators import Emulator, EmulatorSettings
 from eagleray.networks.layers import new_network
 from eagleray.priors import Prior
-from eagleray.records import Key, Theta, TrainingHistory
+from eagleray.records import AnyArray, Key, Theta, TrainingHistory
 from eagleray.simulators.batch import finite_draws, map_draws
 from eagleray.training.loop import EpochReport, TrainingSettings, fit, split_validation
-from eagleray.training.losses import emulation_loss, network_loss
+from eagleray.training.losses import emulation_loss, expectation_loss, network_loss
+
+LogMean = Callable[[Theta, Float[Array, " n_coefficients"]], Float[Array, " n_outputs"]]
+"""Parameters and coefficients -> ln expectation: a guess that coefficients of zero leave as it is."""
 
 # An emulator has no noise to learn by heart: it is trained for longer than a density.
 LONG = TrainingSettings(max_epochs=300, patience=50, learning_rate=2e-3, weight_decay=0.0)
@@ -102,3 +105,85 @@ def emulate(
     said = np.asarray(jax.jit(lambda inputs: jax.lax.map(network, inputs, batch_size=256))(jnp.asarray(held[0])))
     error = np.sqrt(((said - held[1]) ** 2).mean(axis=0))
     return Emulated(prior=prior, network=network, history=history, error=error)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class EmulatedExpectation:
+    """The expectation of random numbers at named parameters.
+
+    Attributes:
+        prior: Where it was learnt.
+        network: Predicts coefficients from the prior's unconstrained position.
+        log_mean: What they are coefficients of.
+        history: Training curve.
+    """
+
+    prior: Prior
+    network: Emulator
+    log_mean: LogMean
+    history: TrainingHistory
+
+    def __call__(self, theta: Theta) -> Float[Array, " n_outputs"]:
+        """The expectation at parameters in physical units; pure, and can be differentiated."""
+        return jnp.exp(self.log_mean(theta, self.network(self.prior.unconstrain(theta))))
+
+
+def emulate_expectation(
+    key: Key,
+    prior: Prior,
+    simulate: Callable[[Key, Theta], Float[Array, " n_outputs"]],
+    log_mean: LogMean,
+    n_coefficients: int,
+    *,
+    evenness: Float[AnyArray, " n_outputs"] | float = 1.0,
+    n: int = 20_000,
+    settings: EmulatorSettings | None = None,
+    training: TrainingSettings = LONG,
+    report: EpochReport | None = None,
+) -> EmulatedExpectation:
+    """Learn the expectation of positive random numbers, such as powers, from one simulation at each parameter.
+
+    Nothing is averaged before: the loss is least at the expectation, however large the scatter. What is known of the
+    answer goes into `log_mean`, as ln of an approximate spectrum plus a basis times coefficients.
+
+    Args:
+        key: Typed PRNG key; consumed.
+        prior: Named priors: where the expectation is to be learnt.
+        simulate: Key and parameters -> (n_outputs,) positive numbers, pure JAX.
+        log_mean: Parameters and coefficients -> (n_outputs,) ln expectation.
+        n_coefficients: How many of them.
+        evenness: (mean / standard deviation)^2 of the numbers, about: 1 for a periodogram, M for an average of M. It
+            weighs them against each other.
+        n: Simulations, validation included; those that are not finite are left out.
+        settings: Size of the network; of `n_components`, there are as many as coefficients.
+        training: How it is trained.
+        report: Called after each epoch.
+
+    Raises:
+        InputError: If simulations are not positive.
+    """
+    settings = dataclasses.replace(settings or EmulatorSettings(), n_components=n_coefficients)
+    key_draw, key_split, key_weights, key_fit = jax.random.split(key, 4)
+
+    def draw(key: Key) -> tuple[Array, Array]:
+        key_theta, key_simulate = jax.random.split(key)
+        position = prior.unconstrain(prior.sample(key_theta))
+        return position, simulate(key_simulate, prior.constrain(position)).astype(jnp.float32)
+
+    data = map_draws(draw, key_draw, n)
+    finite = finite_draws(data)
+    positions, outputs = (leaf[finite] for leaf in data)
+    if not (outputs >= 0).all() or not len(outputs):
+        raise InputError(f"simulations must be positive, got {(outputs < 0).any(axis=1).sum()} of {n} that are not")
+    kept, held = split_validation((positions, outputs), key_split, training.validation_fraction)
+    network = new_network(Emulator, (positions.shape[1], n_coefficients), settings, key_weights)
+    network.input_scale.learn(jnp.asarray(kept[0]))
+    params, loss = network_loss(
+        expectation_loss,
+        network,
+        log_mean=lambda position, given: log_mean(prior.constrain(position), given),
+        evenness=jnp.broadcast_to(jnp.asarray(evenness, jnp.float32), outputs.shape[1:]),
+    )
+    params, history = fit(loss, params, kept, held, key_fit, settings=training, report=report)
+    network = nnx.merge(loss.graphdef, params, loss.constants)
+    return EmulatedExpectation(prior=prior, network=network, log_mean=log_mean, history=history)

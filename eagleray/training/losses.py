@@ -308,6 +308,38 @@ def emulation_loss(
     return error.mean() + gradient_weight * (((slopes - gradients[0][:, None]) * steepness) ** 2).mean()
 
 
+def expectation_loss(
+    network: Emulator,
+    batch: tuple[Array, Array],
+    key: Key,
+    *,
+    log_mean: Callable[[Array, Array], Array],
+    evenness: Float[Array, " n_outputs"],
+) -> Float[Array, ""]:
+    """Mean of k (y / m + ln m) over positive random outputs y and members of an emulator: least where m is E[y].
+
+    For gamma distributed outputs of shape k, such as averages of k periodograms, it is their likelihood (Whittle's);
+    for others a quasi-likelihood for scatter in proportion to the mean.
+
+    Args:
+        network: Predicts coefficients of m.
+        batch: Inputs (n, n_inputs); outputs (n, n_outputs).
+        key: Not used.
+        log_mean: (n_inputs,), coefficients -> (n_outputs,) ln m.
+        evenness: k of each output, (mean / standard deviation)^2 or about that.
+
+    References:
+        Wedderburn (1974), Biometrika 61, 439, section 3.
+    """
+    del key
+
+    def one(inputs: Array, outputs: Array) -> Array:
+        said = jax.vmap(lambda coefficients: log_mean(inputs, coefficients))(network.each(inputs))
+        return (evenness * (outputs * jnp.exp(-said) + said)).mean()
+
+    return jax.vmap(one)(*batch).mean()
+
+
 def pick_view(key: Key, batch: Batch) -> tuple[Array, Any, Bool[Array, " n"]]:
     """One view of each row: theta (n, n_theta), x (n, ...), and whether it exists; x is 0 where it does not."""
     theta, x, valid = batch
