@@ -210,13 +210,14 @@ class Bank:
 
     Attributes:
         theta: (n, n_theta) parameters in the prior's unconstrained space.
-        x: (n, n_views, n_features) summaries of light curves simulated with each set of parameters.
+        x: (n, n_views, n_features) summaries of light curves simulated with each set of parameters; or `Features`, or
+            an array with more axes, with the leading axes (n, n_views) on every leaf.
         valid: (n, n_views) whether each summary is finite. Leaving a pair out because of its x, and of nothing else,
             leaves p(theta | x) unchanged.
     """
 
     theta: Float[AnyArray, "n n_theta"]
-    x: Float[AnyArray, "n n_views n_features"]
+    x: Any
     valid: Bool[AnyArray, "n n_views"]
 
 

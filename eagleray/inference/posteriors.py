@@ -11,10 +11,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from eagleray.networks.estimators import DensityEstimator
+from eagleray.networks.estimators import Context, DensityEstimator
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
-from eagleray.records import AnyArray, Calibration, Key, ReferenceSummaries, Theta, TrainingHistory
+from eagleray.records import Calibration, Key, ReferenceSummaries, Theta, TrainingHistory
 
 _DRAWS_AT_ONCE = 4096
 # Draws among which the ascent to the most probable parameters starts, and its steps.
@@ -95,47 +95,45 @@ class AmortisedPosterior:
         """Names of the free parameters."""
         return self.prior.names
 
-    def sample(self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int) -> dict[str, NDArray[np.floating]]:
+    def sample(self, key: Key, x_obs: Context, n: int) -> dict[str, NDArray[np.floating]]:
         """Draw from the posterior of one observation.
 
         Args:
             key: Typed PRNG key; consumed.
-            x_obs: (n_features,) its summary.
+            x_obs: (n_features,) its summary, or what else the network was trained on.
             n: Number of draws.
 
         Returns:
             Draws by parameter name, each (n,), in physical units and inside the prior's support.
         """
-        return self._ordered(jax.device_get(self._draw_alone(self.state, key, jnp.asarray(x_obs), n)))
+        return self._ordered(jax.device_get(self._draw_alone(self.state, key, _arrays(x_obs), n)))
 
     def sample_with_log_prob(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int
+        self, key: Key, x_obs: Context, n: int
     ) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.floating]]:
         """`sample`, and the log posterior density of each draw (n,)."""
-        draws, log_prob = jax.device_get(self._draw(self.state, key, jnp.asarray(x_obs), n))
+        draws, log_prob = jax.device_get(self._draw(self.state, key, _arrays(x_obs), n))
         return self._ordered(draws), log_prob
 
-    def sample_each(
-        self, key: Key, x_obs: Float[AnyArray, "n_obs n_features"], n: int
-    ) -> dict[str, NDArray[np.floating]]:
+    def sample_each(self, key: Key, x_obs: Context, n: int) -> dict[str, NDArray[np.floating]]:
         """Draw from the posterior of each of many observations in one call.
 
         Args:
             key: Typed PRNG key; consumed. Observation i uses `fold_in(key, i)`.
-            x_obs: (n_obs, n_features) their summaries.
+            x_obs: (n_obs, n_features) their summaries, or what else; a leading axis on every leaf.
             n: Draws for each.
 
         Returns:
             Draws by parameter name, each (n_obs, n).
         """
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(x_obs)))
-        return self._ordered(jax.device_get(self._draw_each(self.state, keys, jnp.asarray(x_obs), n)))
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(jax.tree.leaves(x_obs)[0])))
+        return self._ordered(jax.device_get(self._draw_each(self.state, keys, _arrays(x_obs), n)))
 
     def _ordered(self, draws: dict[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
         """Parameters in the prior's order; JAX sorts the keys of mappings."""
         return {name: draws[name] for name in self.prior.all_names}
 
-    def log_prob(self, theta: Theta, x_obs: Float[AnyArray, " n_features"]) -> Float[Array, "*batch"]:
+    def log_prob(self, theta: Theta, x_obs: Context) -> Float[Array, "*batch"]:
         """Ln posterior density of parameters in physical units; -inf outside the prior's support.
 
         Args:
@@ -150,11 +148,11 @@ class AmortisedPosterior:
         position = jax.vmap(self.prior.unconstrain)(some)
         inside = jnp.isfinite(jax.vmap(self.prior.log_prob)(some)) & jnp.isfinite(position).all(axis=1)
         position = jnp.where(inside[:, None], position, 0.0)
-        density = self._densities(self.state, position, jnp.asarray(x_obs)) - jax.vmap(self.prior.log_det)(position)
+        density = self._densities(self.state, position, _arrays(x_obs)) - jax.vmap(self.prior.log_det)(position)
         density = jnp.where(inside, density, -jnp.inf)
         return density[0] if single else density
 
-    def map(self, key: Key, x_obs: Float[AnyArray, " n_features"]) -> dict[str, float]:
+    def map(self, key: Key, x_obs: Context) -> dict[str, float]:
         """The most probable parameters, on the prior's natural coordinates: ln theta where the prior is flat in it.
 
         The best of 1000 draws, improved by gradient ascent.
@@ -166,7 +164,7 @@ class AmortisedPosterior:
         Returns:
             Parameters by name, in physical units.
         """
-        found = jax.device_get(self._climb(self.state, key, jnp.asarray(x_obs)))
+        found = jax.device_get(self._climb(self.state, key, _arrays(x_obs)))
         return {name: float(found[name]) for name in self.prior.all_names}
 
     def _climbed(self, state: Any, key: Key, x: Array) -> dict[str, Array]:
@@ -192,3 +190,8 @@ class AmortisedPosterior:
         start = jnp.zeros_like(best)
         carry, _ = jax.lax.scan(step, (start, optimiser.init(start), start, height(best)), length=_N_MAP_STEPS)
         return self.prior.constrain(best + scale * carry[2])
+
+
+def _arrays(x: Context) -> Context:
+    """An observation on the device."""
+    return jax.tree.map(jnp.asarray, x)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from eagleray.errors import InputError
 from eagleray.inference.posteriors import AmortisedPosterior
-from eagleray.records import AnyArray, Key, Theta
+from eagleray.networks.estimators import Context
+from eagleray.records import Key, Theta
 
 # Above this, the mean of the weights is governed by draws that did not come (Vehtari et al. 2024, section 3.2.4).
 _MAX_PARETO_K = 0.7
@@ -117,7 +118,7 @@ class ReweightedPosterior:
     def reweight(
         self,
         key: Key,
-        x_obs: Float[AnyArray, " n_features"],
+        x_obs: Context,
         *,
         data: Any = None,
         n_effective: int = 2000,
@@ -137,7 +138,7 @@ class ReweightedPosterior:
         Raises:
             InputError: If no proposal has a positive likelihood, or a likelihood is NaN.
         """
-        x = jnp.asarray(x_obs)
+        x = jax.tree.map(jnp.asarray, x_obs)
         data = x if data is None else jax.tree.map(jnp.asarray, data)
         draws, log_weights, step = [], [], 0
         while True:
@@ -152,9 +153,7 @@ class ReweightedPosterior:
         joined = {name: np.concatenate([d[name] for d in draws]) for name in self.prior.all_names}
         return _weighted(joined, np.concatenate(log_weights), n_effective)
 
-    def sample(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, **options: Any
-    ) -> dict[str, NDArray[np.floating]]:
+    def sample(self, key: Key, x_obs: Context, n: int, **options: Any) -> dict[str, NDArray[np.floating]]:
         """Draw from the reweighted posterior, from twice as many effective draws; options as in `reweight`.
 
         Its doubts are raised as Python warnings; `reweight` returns them.

@@ -15,12 +15,12 @@ from eagleray.errors import InputError
 from eagleray.files import atomic_folder
 from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.surrogates import SurrogatePosterior
-from eagleray.networks.estimators import DensityEstimator, RatioEstimator
+from eagleray.networks.estimators import Context, DensityEstimator, RatioEstimator, context_of
 from eagleray.networks.settings import NetworkSettings, network_settings
 from eagleray.priors import Prior
 from eagleray.records import Calibration, ReferenceSummaries, TrainingHistory
 
-FORMAT = "eagleray posterior 4"
+FORMAT = "eagleray posterior 5"
 _JSON, _WEIGHTS, _TRUST = "posterior.json", "weights", "trust.npz"
 _CALIBRATION_ARRAYS = ("ranks", "levels", "coverage", "p_values")
 _REFERENCE_ARRAYS = ("mean", "whitening", "distances", "low", "high")
@@ -39,7 +39,7 @@ def save_posterior(posterior: Trained, folder: Path, *, overwrite: bool = False)
 
     Raises:
         InputError: If the folder exists and is not to be replaced.
-        ValueError: If the posterior has no calibration yet.
+        ValueError: If the posterior has no calibration yet. It may have no reference summaries: `Features` have none.
     """
     trust = _trust(posterior)
     network = posterior.network
@@ -47,7 +47,8 @@ def save_posterior(posterior: Trained, folder: Path, *, overwrite: bool = False)
         "format": FORMAT,
         "kind": posterior.kind,
         "prior": posterior.prior.texts,
-        "sizes": {"value": network.value_warp.mean.shape[0], "context": network.n_context},
+        "value": network.value_warp.mean.shape[0],
+        "context": network.context,
         "n_parts": getattr(posterior, "n_parts", 1),
         "settings": dataclasses.asdict(posterior.settings),
         "signature": posterior.signature,
@@ -83,15 +84,17 @@ def load_posterior(folder: Path) -> Trained:
             "history": TrainingHistory(**{k: _tuple(v) for k, v in record["history"].items()}),
             "provenance": record["provenance"],
         }
-        shared["network"] = _load_network(folder / _WEIGHTS, record["kind"], record["sizes"], shared["settings"])
-        n_theta = record["sizes"]["context" if record["kind"] == "likelihood" else "value"]
+        shapes = record["value"], context_of(record["context"])
+        shared["network"] = _load_network(folder / _WEIGHTS, record["kind"], shapes, shared["settings"])
+        n_theta = record["context"][0][1][0] if record["kind"] == "likelihood" else record["value"]
         if n_theta != len(shared["prior"].names):
             raise ValueError(f"{n_theta} numbers for {len(shared['prior'].names)} parameters")
         with (folder / _TRUST).open("rb") as file, np.load(file, allow_pickle=False) as trust:
             arrays = {name: trust[name] for name in _CALIBRATION_ARRAYS}
             fields = {k: _tuple(v) for k, v in record["calibration"].items()}
             shared["calibration"] = Calibration(**fields, **arrays)
-            shared["reference"] = ReferenceSummaries(**{name: trust[name] for name in _REFERENCE_ARRAYS})
+            if _REFERENCE_ARRAYS[0] in trust:
+                shared["reference"] = ReferenceSummaries(**{name: trust[name] for name in _REFERENCE_ARRAYS})
         if record["kind"] == AmortisedPosterior.kind:
             return AmortisedPosterior(**shared)
         return SurrogatePosterior(**shared, n_parts=record["n_parts"])
@@ -107,18 +110,19 @@ def load_posterior(folder: Path) -> Trained:
 def _trust(posterior: Trained) -> dict[str, Any]:
     """Arrays of calibration and reference, and the rest of the calibration as `record`."""
     calibration, reference = posterior.calibration, posterior.reference
-    if calibration is None or reference is None:
-        raise ValueError("a posterior must have calibration and reference before it is saved, got none")
+    if calibration is None:
+        raise ValueError("a posterior must have a calibration before it is saved, got none")
     record = {name: getattr(calibration, name) for name in ("names", "n_draws", "error", "error_floor")}
     arrays = {name: getattr(calibration, name) for name in _CALIBRATION_ARRAYS}
-    return {"record": record} | arrays | {name: getattr(reference, name) for name in _REFERENCE_ARRAYS}
+    of_reference = {} if reference is None else {name: getattr(reference, name) for name in _REFERENCE_ARRAYS}
+    return {"record": record} | arrays | of_reference
 
 
-def _load_network(weights: Path, kind: str, sizes: dict[str, int], settings: NetworkSettings) -> Any:
+def _load_network(weights: Path, kind: str, shapes: tuple[int, Context], settings: NetworkSettings) -> Any:
     """A network with its saved weights."""
     make = RatioEstimator if kind == "ratio" else DensityEstimator
-    shapes = nnx.eval_shape(lambda: make(sizes["value"], sizes["context"], settings, rngs=nnx.Rngs(0)))
-    graphdef, state = nnx.split(shapes)
+    network = nnx.eval_shape(lambda: make(*shapes, settings, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(network)
     with ocp.StandardCheckpointer() as checkpointer:
         saved = checkpointer.restore(weights, nnx.to_pure_dict(state))
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(saved)):

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from eagleray.errors import InputError
 from eagleray.inference.samplers import sample
-from eagleray.networks.estimators import DensityEstimator, RatioEstimator
+from eagleray.networks.estimators import Context, DensityEstimator, RatioEstimator
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
-from eagleray.records import AnyArray, Calibration, Key, ReferenceSummaries, Samples, Theta, TrainingHistory
+from eagleray.records import Calibration, Key, ReferenceSummaries, Samples, Theta, TrainingHistory
 
 _SAMPLER = "tempered_smc"
 _FEWEST = 250  # particles of a population
@@ -71,13 +71,13 @@ class SurrogatePosterior:
         return self.prior.names
 
     @property
-    def n_features(self) -> int:
-        """Numbers of one data set."""
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the arrays of one data set."""
         if isinstance(self.network, RatioEstimator):
-            return self.network.n_context
-        return self.n_parts * self.network.value_warp.mean.shape[0]
+            return tuple(shape for _, shape, _ in self.network.context)
+        return ((self.n_parts * self.network.value_warp.mean.shape[0],),)
 
-    def log_likelihood(self, theta: Theta, x: Float[Array, " n_features"]) -> Float[Array, ""]:
+    def log_likelihood(self, theta: Theta, x: Context) -> Float[Array, ""]:
         """Learnt ln p(x | theta) of one set of parameters; of a ratio, minus ln p(x).
 
         Args:
@@ -86,15 +86,17 @@ class SurrogatePosterior:
         """
         return self.log_likelihood_at(self.prior.unconstrain(theta), x)
 
-    def log_likelihood_at(self, position: Float[Array, " n_theta"], x: Float[Array, " n_features"]) -> Float[Array, ""]:
+    def log_likelihood_at(self, position: Float[Array, " n_theta"], x: Context) -> Float[Array, ""]:
         """`log_likelihood` at a position of the prior's unconstrained space.
 
         Raises:
             InputError: If x has another shape than the training data.
         """
         network = nnx.merge(self._graphdef, self._state)
-        if x.shape != (self.n_features,):
-            raise InputError(f"x must have the shape ({self.n_features},) of the training data, got {x.shape}")
+        shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(x))
+        if shapes != self.shapes:
+            wanted, got = (", ".join(map(str, some)) for some in (self.shapes, shapes))
+            raise InputError(f"x must have the shape {wanted} of the training data, got {got}")
         if isinstance(network, RatioEstimator):
             return network.log_ratio(position, x)
         if self.n_parts == 1:
@@ -102,9 +104,7 @@ class SurrogatePosterior:
         parts = x.reshape(self.n_parts, -1)
         return jax.vmap(network.log_prob, in_axes=(0, None))(parts, position).sum()
 
-    def sample_chains(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], method: str = _SAMPLER, **options: Any
-    ) -> Samples:
+    def sample_chains(self, key: Key, x_obs: Context, method: str = _SAMPLER, **options: Any) -> Samples:
         """Draws of one observation with their diagnostics; programs are kept from one observation to the next.
 
         Args:
@@ -118,10 +118,10 @@ class SurrogatePosterior:
         Returns:
             Draws of all chains, or of all runs of a population.
         """
-        return sample(key, self, method, data=jnp.asarray(x_obs), **options)
+        return sample(key, self, method, data=jax.tree.map(jnp.asarray, x_obs), **options)
 
     def sample(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = _SAMPLER, **options: Any
+        self, key: Key, x_obs: Context, n: int, *, method: str = _SAMPLER, **options: Any
     ) -> dict[str, NDArray[np.floating]]:
         """Draw n times from the posterior of one observation, as the amortised posteriors do.
 
@@ -138,7 +138,7 @@ class SurrogatePosterior:
         return self.sample_with_log_prob(key, x_obs, n, method=method, **options)[0]
 
     def sample_with_log_prob(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = _SAMPLER, **options: Any
+        self, key: Key, x_obs: Context, n: int, *, method: str = _SAMPLER, **options: Any
     ) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.floating]]:
         """`sample`, and the log posterior density of each draw (n,) in physical units, up to a constant."""
         chains = self._enough(key, x_obs, n, method, **options)
@@ -147,22 +147,21 @@ class SurrogatePosterior:
         return {name: _spaced(draws, n) for name, draws in chains.draws.items()}, log_prob
 
     def sample_positions(
-        self, key: Key, x_obs: Float[AnyArray, " n_features"], n: int, *, method: str = _SAMPLER, **options: Any
+        self, key: Key, x_obs: Context, n: int, *, method: str = _SAMPLER, **options: Any
     ) -> Float[np.ndarray, "n n_theta"]:
         """`sample`, in the prior's unconstrained space."""
         return _spaced(self._enough(key, x_obs, n, method, **options).positions, n)
 
-    def _enough(self, key: Key, x_obs: AnyArray, n: int, method: str, *, n_chains: int = 4, **options: Any) -> Samples:
+    def _enough(self, key: Key, x_obs: Context, n: int, method: str, *, n_chains: int = 4, **options: Any) -> Samples:
         """Chains with n draws between them, or more."""
         n_draws = max(-(-n // n_chains), _FEWEST if method == _SAMPLER else 1)
         return self.sample_chains(key, x_obs, method, n_chains=n_chains, n_draws=n_draws, **options)
 
-    def sample_each(
-        self, key: Key, x_obs: Float[AnyArray, "n_obs n_features"], n: int, **options: Any
-    ) -> dict[str, NDArray[np.floating]]:
+    def sample_each(self, key: Key, x_obs: Context, n: int, **options: Any) -> dict[str, NDArray[np.floating]]:
         """`sample` for each of many observations, by one run each by default: draws by name, each (n_obs, n)."""
         options = {"n_chains": 1} | options
-        draws = [self.sample(jax.random.fold_in(key, i), x, n, **options) for i, x in enumerate(x_obs)]
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], x_obs) for i in range(len(jax.tree.leaves(x_obs)[0]))]
+        draws = [self.sample(jax.random.fold_in(key, i), x, n, **options) for i, x in enumerate(each)]
         return {name: np.stack([some[name] for some in draws]) for name in self.prior.all_names}
 
 

@@ -1,11 +1,11 @@
 """Networks made whole: raw numbers in, densities or ratios out, with scales learnt from data and several members."""
 
+import dataclasses
 import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -14,12 +14,29 @@ from eagleray.networks.layers import Constant, ResidualMlp, compute_in
 from eagleray.networks.regression import Regression
 from eagleray.networks.settings import NetworkSettings
 from eagleray.networks.warps import Warp
-from eagleray.records import AnyArray, Key
+from eagleray.records import AnyArray, Features, Key
 
 _PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
 Context = Any
 """One observation, or whatever else a density is conditioned on: a plain vector (n_context,), or a `Features`."""
+
+ContextShapes = tuple[tuple[str, tuple[int, ...], str], ...]
+"""Name, shape and type of each array of a context; a plain array has one, without a name."""
+
+
+def context_shapes(context: Context) -> ContextShapes:
+    """What a context looks like."""
+    if not isinstance(context, Features):
+        return (("", tuple(context.shape), str(context.dtype)),)
+    named = ((field.name, getattr(context, field.name)) for field in dataclasses.fields(Features))
+    return tuple((name, tuple(leaf.shape), str(leaf.dtype)) for name, leaf in named if leaf is not None)
+
+
+def context_of(shapes: ContextShapes) -> Context:
+    """An example of a context that looks so, without numbers."""
+    leaves: dict[str, Any] = {name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(kind)) for name, shape, kind in shapes}
+    return leaves[""] if "" in leaves else Features(**leaves)
 
 
 class _Member(nnx.Module):
@@ -52,7 +69,7 @@ class _Ensemble(nnx.Module):
         """Build the members."""
         if isinstance(example, int):
             example = jax.ShapeDtypeStruct((example,), jnp.float32)
-        self.n_context = int(np.prod(getattr(example, "shape", (0,))))
+        self.context = context_shapes(example)
         self.n_members = settings.n_members
         self.value_warp = Warp(n_value)
 

@@ -133,14 +133,14 @@ def compute_in(network: nnx.Module, dtype: Any) -> None:
             module.dtype = dtype
 
 
-def new_network(kind: Callable[..., N], sizes: tuple[int, ...], settings: Any, key: Key) -> N:
+def new_network(kind: Callable[..., N], sizes: tuple[Any, ...], settings: Any, key: Key) -> N:
     """A network with new weights, all drawn in one compiled call that networks of the same structure share.
 
     Eagerly, the draw of each weight is compiled by itself, which takes longer than some trainings.
 
     Args:
         kind: Made of `(*sizes, settings, rngs=...)`.
-        sizes: Sizes of its inputs and outputs.
+        sizes: Sizes of its inputs and outputs, or examples of them without numbers; hashable.
         settings: What it is made of, hashable.
         key: Typed PRNG key; consumed.
     """
@@ -150,6 +150,6 @@ def new_network(kind: Callable[..., N], sizes: tuple[int, ...], settings: Any, k
 
 # What runs once is not worth optimising.
 @functools.partial(jax.jit, static_argnums=(0, 1, 2), compiler_options={"xla_backend_optimization_level": 0})
-def _new_weights(kind: Callable[..., nnx.Module], sizes: tuple[int, ...], settings: Any, key: Key) -> Any:
+def _new_weights(kind: Callable[..., nnx.Module], sizes: tuple[Any, ...], settings: Any, key: Key) -> Any:
     """All variables of a new network."""
     return nnx.state(kind(*sizes, settings, rngs=nnx.Rngs(key)))

@@ -42,8 +42,9 @@ class Regression(nnx.Module):
         n_context = n_context if n_context <= _LONGEST else 0
         self.n_context = n_context
         self.n_predicted = n_value if n_context else 0
-        self.warp = Warp(n_context)
-        self.slopes = Constant(jnp.zeros((n_value, n_context)))
+        if n_context:  # empty arrays cannot be stored
+            self.warp = Warp(n_context)
+            self.slopes = Constant(jnp.zeros((n_value, n_context)))
         self.factor = Constant(jnp.eye(n_value))
 
     def learn(

@@ -21,7 +21,7 @@ from eagleray.networks.estimators import DensityEstimator, RatioEstimator
 from eagleray.networks.layers import new_network
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
-from eagleray.records import Bank, Key
+from eagleray.records import Bank, Features, Key
 from eagleray.training.data import Reader, Simulated, draw_rows, read_chunks, split_chunks, split_validation
 from eagleray.training.loop import EpochReport, fit
 from eagleray.training.losses import (
@@ -76,7 +76,7 @@ def learn(
 
     Raises:
         InputError: If parameters in memory are not finite, if there are parts and the method cannot use them or they do
-            not divide x, or if `start` is of another method.
+            not divide x, if `start` is of another method, or if the network cannot digest data of such a kind.
         TrainingError: If the loss stops being finite.
     """
     config = config or Config()
@@ -84,6 +84,8 @@ def learn(
         raise InputError(f"start must be of the method {config.method}, got a learnt {start.kind}")
     key_split, key_weights, key_fit = jax.random.split(key, 3)
     training, validation, some = _shared_out(key_split, simulations, config.training.validation_fraction)
+    if config.method == "nle" and (isinstance(some[1], Features) or np.ndim(some[1]) != 3):
+        raise InputError("method nle learns the density of plain vectors, got data of another kind; use npe or nre")
     if n_parts > 1:
         some = (some[0], _in_parts(some[1], n_parts, config.method), some[2])
     settings = config.network if start is None else start.settings
@@ -138,7 +140,7 @@ def _shared_out(key: Key, simulations: Simulations, fraction: float) -> tuple[An
     if isinstance(simulations, Bank):
         if n_bad := int((~np.isfinite(np.asarray(simulations.theta)).all(axis=-1)).sum()):
             raise InputError(f"parameters of simulations must be finite, got {n_bad} rows that are not; leave them out")
-        data = (simulations.theta, np.asarray(simulations.x), np.asarray(simulations.valid))
+        data = (simulations.theta, jax.tree.map(np.asarray, simulations.x), np.asarray(simulations.valid))
         training, validation = split_validation(data, key, fraction)
         return training, validation, training
     if isinstance(simulations, Simulated):
@@ -187,7 +189,8 @@ def _for_yes_or_no(settings: NetworkSettings, some: Any) -> NetworkSettings:
 def _new_network(method: str, settings: NetworkSettings, some: Any, key: Key) -> DensityEstimator | RatioEstimator:
     """A network for the shapes of the data, with its scales learnt from them."""
     theta, x, valid = some
-    seen, of = x[valid], np.repeat(np.asarray(theta)[:, None], valid.shape[1], axis=1)[valid]
+    seen = jax.tree.map(lambda leaf: leaf[valid], x)
+    of = np.repeat(np.asarray(theta)[:, None], valid.shape[1], axis=1)[valid]
     if method == "nle":
         if seen.ndim == 3:  # parts
             of, seen = np.repeat(of, seen.shape[1], axis=0), seen.reshape(-1, seen.shape[-1])
@@ -195,7 +198,8 @@ def _new_network(method: str, settings: NetworkSettings, some: Any, key: Key) ->
         network.learn_scales(seen, of, bend_values=True)
         return network
     kind = DensityEstimator if method == "npe" else RatioEstimator
-    network = new_network(kind, (of.shape[-1], seen.shape[-1]), settings, key)
+    example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), seen)
+    network = new_network(kind, (of.shape[-1], example), settings, key)
     network.learn_scales(of, seen)
     return network
 
