@@ -212,7 +212,8 @@ DAMAGE = {
     "json of something else": (lambda f: (f / "posterior.json").write_text("[]"), "is damaged"),
     "no format": (lambda f: (f / "posterior.json").write_text("{}"), "is damaged"),
     "other format": (lambda f: edit(f, format="eagleray posterior 0"), "has the format 'eagleray posterior 0'"),
-    "other size of features": (lambda f: edit(f, sizes={"value": 2, "context": 4}), "is damaged"),
+    "other size of features": (lambda f: edit(f, context=[["", [4], "float32"]]), "is damaged"),
+    "features of another kind": (lambda f: edit(f, context=[["colour", [3], "float32"]]), "is damaged"),
     "other prior": (lambda f: edit(f, prior={"a": "uniform(0, 1)"}), "is damaged"),
     "impossible prior": (lambda f: edit(f, prior={"a": "uniform(1, 0)"}), "must have low < high"),
     "unknown settings": (lambda f: edit(f, settings={"depth": 3}), "network.depth is no setting"),
@@ -251,7 +252,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 
 
 def test_saving_refuses_unchecked_posteriors_and_existing_folders(posterior, saved, tmp_path):
-    with pytest.raises(ValueError, match="must have calibration and reference"):
+    with pytest.raises(ValueError, match="must have a calibration"):
         save_posterior(make_posterior({"a": "normal(0, 1)"}, checked=False), tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="exists"):
