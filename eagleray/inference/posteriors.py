@@ -1,7 +1,7 @@
 """Amortised posteriors: a trained network answers for any observation of its kind."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,20 @@ from eagleray.records import Calibration, Key, ReferenceSummaries, Theta, Traini
 _DRAWS_AT_ONCE = 4096
 # Draws among which the ascent to the most probable parameters starts, and its steps.
 _N_MAP_DRAWS, _N_MAP_STEPS = 1000, 300
+
+
+class Answer(NamedTuple):
+    """Draws from the posterior of one observation, and what goes with them.
+
+    Attributes:
+        draws: By parameter name, each (n,), in physical units and inside the prior's support.
+        log_prob: (n,) ln posterior density of each, in physical units; by a learnt likelihood up to a constant.
+        warnings: What the sampler doubts; nothing where a network draws by itself.
+    """
+
+    draws: dict[str, NDArray[np.floating]]
+    log_prob: NDArray[np.floating]
+    warnings: tuple[str, ...] = ()
 
 
 class AmortisedPosterior:
@@ -108,12 +122,10 @@ class AmortisedPosterior:
         """
         return self._ordered(jax.device_get(self._draw_alone(self.state, key, _arrays(x_obs), n)))
 
-    def sample_with_log_prob(
-        self, key: Key, x_obs: Context, n: int
-    ) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.floating]]:
-        """`sample`, and the log posterior density of each draw (n,)."""
+    def answer(self, key: Key, x_obs: Context, n: int) -> Answer:
+        """`sample`, with the log posterior density of each draw."""
         draws, log_prob = jax.device_get(self._draw(self.state, key, _arrays(x_obs), n))
-        return self._ordered(draws), log_prob
+        return Answer(self._ordered(draws), log_prob)
 
     def sample_each(self, key: Key, x_obs: Context, n: int) -> dict[str, NDArray[np.floating]]:
         """Draw from the posterior of each of many observations in one call.

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from eagleray.errors import InputError
+from eagleray.inference.posteriors import Answer
 from eagleray.inference.samplers import sample
 from eagleray.networks.estimators import Context, DensityEstimator, RatioEstimator
 from eagleray.networks.settings import NetworkSettings
@@ -128,23 +129,21 @@ class SurrogatePosterior:
         Args:
             key: Typed PRNG key; consumed.
             x_obs: (n_features,) its summary.
-            n: Number of draws; those of chains are correlated. `sample_chains` tells how well they mix.
+            n: Number of draws; those of chains are correlated. `answer` and `sample_chains` tell what is doubtful.
             method: A sampler, see `sample_chains`.
             **options: Its options; n_chains is 4 by default.
 
         Returns:
             Draws by parameter name, each (n,), in physical units and inside the prior's support.
         """
-        return self.sample_with_log_prob(key, x_obs, n, method=method, **options)[0]
+        return self.answer(key, x_obs, n, method=method, **options).draws
 
-    def sample_with_log_prob(
-        self, key: Key, x_obs: Context, n: int, *, method: str = _SAMPLER, **options: Any
-    ) -> tuple[dict[str, NDArray[np.floating]], NDArray[np.floating]]:
-        """`sample`, and the log posterior density of each draw (n,) in physical units, up to a constant."""
+    def answer(self, key: Key, x_obs: Context, n: int, *, method: str = _SAMPLER, **options: Any) -> Answer:
+        """`sample`, with the log posterior density of each draw and what the sampler doubts."""
         chains = self._enough(key, x_obs, n, method, **options)
         positions = jnp.asarray(_spaced(chains.positions, n))
         log_prob = _spaced(chains.log_density, n) - np.asarray(jax.jit(jax.vmap(self.prior.log_det))(positions))
-        return {name: _spaced(draws, n) for name, draws in chains.draws.items()}, log_prob
+        return Answer({name: _spaced(draws, n) for name, draws in chains.draws.items()}, log_prob, chains.warnings)
 
     def sample_positions(
         self, key: Key, x_obs: Context, n: int, *, method: str = _SAMPLER, **options: Any

@@ -202,7 +202,7 @@ def infer(
 
     key_draws, key_predictive = jax.random.split(_keys(config.seed)[4])
     shown = light_curve_of(observation)
-    draws, log_prob = posterior.sample_with_log_prob(key_draws, x_obs, config.n_draws)
+    draws, log_prob, of_sampler = posterior.answer(key_draws, x_obs, config.n_draws)
     some = {name: values[: config.n_predictive] for name, values in draws.items()}
     predictive = problem.simulate_at(key_predictive, some)
     predictive_x = np.asarray(jax.vmap(problem.summary)(predictive))
@@ -236,7 +236,8 @@ def infer(
             among_posterior,
             posterior.provenance.get("invalid_fraction", 0.0),
             problem.summary.names,
-        ),
+        )
+        + of_sampler,
         provenance={
             "problem": problem.name,
             "command": command,

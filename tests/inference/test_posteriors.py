@@ -78,8 +78,9 @@ def saved(posterior, tmp_path_factory):
 
 
 def test_draws_have_shapes_order_support_and_density(posterior):
-    draws, log_prob = posterior.sample_with_log_prob(jax.random.key(0), X, 5000)
+    draws, log_prob, warnings = posterior.answer(jax.random.key(0), X, 5000)
     assert list(draws) == ["zeta", "alpha"] == list(posterior.names)
+    assert warnings == ()
     assert draws["zeta"].shape == draws["alpha"].shape == log_prob.shape == (5000,)
     assert draws["zeta"].min() >= 0
     assert draws["zeta"].max() <= 1
@@ -143,7 +144,7 @@ def test_disk_round_trip(posterior, log_prob, saved):
     for record in ("calibration", "reference"):
         for name, value in vars(getattr(posterior, record)).items():
             np.testing.assert_array_equal(getattr(getattr(loaded, record), name), value)
-    ours, theirs = (p.sample_with_log_prob(jax.random.key(1), X, 500) for p in (posterior, loaded))
+    ours, theirs = (p.answer(jax.random.key(1), X, 500) for p in (posterior, loaded))
     np.testing.assert_array_equal(ours[1], theirs[1])
     np.testing.assert_array_equal(ours[0]["alpha"], theirs[0]["alpha"])
     np.testing.assert_array_equal(log_prob(THETA), jax.jit(lambda theta: loaded.log_prob(theta, X))(THETA))
@@ -168,6 +169,9 @@ def test_learnt_likelihoods_and_ratios_go_to_disk_and_back(posterior, tmp_path, 
     found = [float(jax.jit(each.log_likelihood)(THETA, X)) for each in (surrogate, loaded)]
     assert np.isfinite(found).all()
     assert found[0] == found[1]
+    answer = loaded.answer(jax.random.key(0), X, 40, method="nuts", n_warmup=50)  # ten draws of each chain
+    assert answer.log_prob.shape == (40,)
+    assert any("effective" in warning for warning in answer.warnings)
 
 
 def test_another_process_loads_it_without_simulators_or_stingray(log_prob, saved):
