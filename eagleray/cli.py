@@ -120,7 +120,7 @@ def infer(
         fixed = sorted(settings.model_fields_set & amortised.FIXED_BY_NETWORK)
         if fixed:
             raise InputError(f"--network answers with its own {fixed[0]}; leave out what sets {', '.join(fixed)}")
-    asked = settings.problem if trained is None else trained.signature["problem"]
+    asked = settings.problem if trained is None else amortised.problem_name(trained)
     data = _read(observation, asked, dt=dt, counts_unit=counts_unit, band=band)
     with _progress(quiet) as watch:
         result, posterior = amortised.infer(
@@ -326,15 +326,17 @@ def diagnose(
     from eagleray.inference.storage import load_posterior
     from eagleray.interop.datatree import read_shown
     from eagleray.interop.reading import light_curve_of
+    from eagleray.pipeline.amortised import problem_name
     from eagleray.problems import find_problem
 
     folder = out or result.with_name(f"{result.resolve().name}_diagnosis")
     check_target(folder, overwrite=overwrite)
     network = result / "network" if (result / "network").is_dir() else result
     trained = load_posterior(network)
-    takes = find_problem(trained.signature["problem"]).takes
+    problem = problem_name(trained)
+    takes = find_problem(problem).takes
     if observation:
-        data = _read(observation, trained.signature["problem"], dt=dt, counts_unit=counts_unit, band=band)
+        data = _read(observation, problem, dt=dt, counts_unit=counts_unit, band=band)
     elif takes == "light curve" and (result / "posterior.nc").is_file():
         data = read_shown(result / "posterior.nc")
         _describe(light_curve_of(data))

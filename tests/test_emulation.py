@@ -13,6 +13,7 @@ from eagleray.networks.emulators import Emulator, EmulatorSettings
 from eagleray.pipeline.emulation import emulate, emulate_expectation
 from eagleray.priors import Prior
 from eagleray.training.loop import TrainingSettings
+from eagleray.training.losses import expectation_loss
 
 PRIOR = Prior({"norm": "loguniform(0.1, 10)", "bend": "loguniform(0.1, 5)", "slope": "uniform(1, 3)"})
 FREQ = np.geomspace(0.05, 10.0, 40)
@@ -120,3 +121,33 @@ def test_expectation_of_negative_numbers_is_refused():
         emulate_expectation(
             jax.random.key(0), PRIOR, lambda key, theta: -exponential(key, theta), corrected_power_law, 10, n=128
         )
+
+
+@pytest.mark.parametrize(
+    ("simulate", "log_mean", "options", "message"),
+    [
+        (lambda key, theta: jnp.float32(1), corrected_power_law, {}, "simulate must return a vector"),
+        (exponential, lambda theta, c: corrected_power_law(theta, c)[:, None], {}, "log_mean must return what"),
+        (exponential, corrected_power_law, {"evenness": -1.0}, "evenness must be one positive number"),
+        (exponential, corrected_power_law, {"evenness": np.ones(3)}, "evenness must be one positive number"),
+        (exponential, corrected_power_law, {"n": 5}, "n must be at least 100"),
+        (lambda key, theta: jnp.nan * exponential(key, theta), corrected_power_law, {}, "got 128 of 128 that are not"),
+    ],
+)
+def test_expectations_that_cannot_be_learnt_are_refused(simulate, log_mean, options, message):
+    with pytest.raises(InputError, match=message):
+        emulate_expectation(jax.random.key(0), PRIOR, simulate, log_mean, 10, **{"n": 128} | options)
+
+
+def test_zeros_are_numbers_too():
+    """The loss and its gradient stay finite at an output of 0, and the gradient still asks for less."""
+    network = Emulator(1, 2, EmulatorSettings(n_components=2, width=8, n_blocks=1, n_members=1), rngs=nnx.Rngs(0))
+    batch = jnp.zeros((1, 1)), jnp.array([[0.0, 1.0]])
+
+    def loss(level):
+        log_mean = lambda position, given: level + 0.0 * given  # noqa: E731
+        return expectation_loss(network, batch, jax.random.key(0), log_mean=log_mean, evenness=jnp.ones(2))
+
+    value, slope = jax.value_and_grad(loss)(0.0)
+    assert np.isfinite(value)
+    assert float(slope) == pytest.approx(0.5)

@@ -1,9 +1,12 @@
 """Data that are no plain vectors: sets of changing size, watched in changing ways, from simulations to a posterior."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from eagleray.config import make_config
 from eagleray.diagnostics.calibration import calibration
@@ -12,6 +15,7 @@ from eagleray.inference.storage import load_posterior, save_posterior
 from eagleray.pipeline.learning import learn
 from eagleray.priors import Prior
 from eagleray.records import Bank, Features
+from eagleray.training.data import Simulated
 
 PRIOR = Prior({"mean": "normal(0, 1)"})
 N_POINTS = 12
@@ -44,8 +48,10 @@ def exact(x):
 
 
 def bank(seed, n):
+    """Every fiftieth simulation does not exist."""
     theta, x = pairs(seed, n)
-    return Bank(theta=theta, x=jax.tree.map(lambda leaf: leaf[:, None], x), valid=np.ones((n, 1), bool))
+    valid = (np.arange(n) % 50 > 0)[:, None]
+    return Bank(theta=theta, x=jax.tree.map(lambda leaf: leaf[:, None], x), valid=valid)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,37 @@ def test_saved_and_loaded_without_a_simulator(posterior, tmp_path):
     )
 
 
+def test_fresh_simulations_may_hold_nothing_behind_their_masks():
+    """NaN stands in most rows, and is not counted as a simulation that went wrong."""
+    config = make_config({"network": SETTINGS, "training": {"max_epochs": 1}})
+
+    def draw(key):
+        theta, x = pair(key)
+        return theta, jax.tree.map(lambda leaf: leaf[None], x), jnp.ones(1, bool)
+
+    found = learn(jax.random.key(2), PRIOR, Simulated(draw=draw, steps_per_epoch=5), config=config)
+    assert np.isfinite(found.history.train_loss).all()
+
+
+def test_masks_of_whole_numbers_are_masks():
+    embedding = make_config({"network": SETTINGS}).network.embedding
+    _, x = pairs(11, 300)
+    learnt = []
+    for kind in (bool, np.int32, np.float32):
+        made = embedding.build(jax.tree.map(lambda leaf: leaf[0], x), rngs=nnx.Rngs(0))
+        made.learn_scales(dataclasses.replace(x, mask=x.mask.astype(kind)))
+        learnt.append(np.asarray(made.item.warp.mean[...]))
+    np.testing.assert_array_equal(learnt[0], learnt[1])
+    np.testing.assert_array_equal(learnt[0], learnt[2])
+
+
+def test_data_without_the_axes_of_a_bank_are_refused():
+    theta, x = pairs(12, 200)
+    for wrong in (x, x.values[..., 0], None):
+        with pytest.raises(InputError, match="x must have the axes"):
+            learn(jax.random.key(1), PRIOR, Bank(theta=theta, x=wrong, valid=np.ones((200, 1), bool)))
+
+
 @pytest.mark.slow
 def test_ratios_of_such_data_are_learnt():
     config = make_config({"method": "nre", "network": SETTINGS, "training": TRAINING})
@@ -97,7 +134,9 @@ def test_ratios_of_such_data_are_learnt():
     near, far = (float(ratio.log_likelihood({"mean": jnp.float32(m)}, x)) for m in (1.0, -1.0))
     assert near > far + 3.0
     with pytest.raises(InputError, match="x must have the shape"):
-        ratio.log_likelihood({"mean": jnp.float32(0.0)}, jax.tree.map(lambda leaf: leaf[:1], x))
+        ratio.log_likelihood({"mean": jnp.float32(0.0)}, dataclasses.replace(x, mask=None))
+    fewer = Features(values=x.values[:3], mask=x.mask[:3], settings=x.settings)
+    assert np.isfinite(ratio.log_likelihood({"mean": jnp.float32(0.0)}, fewer))
 
 
 def test_likelihoods_of_such_data_are_refused():

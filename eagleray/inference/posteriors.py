@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from eagleray.networks.estimators import Context, DensityEstimator
+from eagleray.networks.estimators import Context, DensityEstimator, as_context
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
 from eagleray.records import Calibration, Key, ReferenceSummaries, Theta, TrainingHistory
@@ -120,11 +120,11 @@ class AmortisedPosterior:
         Returns:
             Draws by parameter name, each (n,), in physical units and inside the prior's support.
         """
-        return self._ordered(jax.device_get(self._draw_alone(self.state, key, _arrays(x_obs), n)))
+        return self._ordered(jax.device_get(self._draw_alone(self.state, key, as_context(x_obs), n)))
 
     def answer(self, key: Key, x_obs: Context, n: int) -> Answer:
         """`sample`, with the log posterior density of each draw."""
-        draws, log_prob = jax.device_get(self._draw(self.state, key, _arrays(x_obs), n))
+        draws, log_prob = jax.device_get(self._draw(self.state, key, as_context(x_obs), n))
         return Answer(self._ordered(draws), log_prob)
 
     def sample_each(self, key: Key, x_obs: Context, n: int) -> dict[str, NDArray[np.floating]]:
@@ -138,8 +138,9 @@ class AmortisedPosterior:
         Returns:
             Draws by parameter name, each (n_obs, n).
         """
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(jax.tree.leaves(x_obs)[0])))
-        return self._ordered(jax.device_get(self._draw_each(self.state, keys, _arrays(x_obs), n)))
+        x = as_context(x_obs)
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(jax.tree.leaves(x)[0])))
+        return self._ordered(jax.device_get(self._draw_each(self.state, keys, x, n)))
 
     def _ordered(self, draws: dict[str, NDArray[np.floating]]) -> dict[str, NDArray[np.floating]]:
         """Parameters in the prior's order; JAX sorts the keys of mappings."""
@@ -160,7 +161,7 @@ class AmortisedPosterior:
         position = jax.vmap(self.prior.unconstrain)(some)
         inside = jnp.isfinite(jax.vmap(self.prior.log_prob)(some)) & jnp.isfinite(position).all(axis=1)
         position = jnp.where(inside[:, None], position, 0.0)
-        density = self._densities(self.state, position, _arrays(x_obs)) - jax.vmap(self.prior.log_det)(position)
+        density = self._densities(self.state, position, as_context(x_obs)) - jax.vmap(self.prior.log_det)(position)
         density = jnp.where(inside, density, -jnp.inf)
         return density[0] if single else density
 
@@ -176,7 +177,7 @@ class AmortisedPosterior:
         Returns:
             Parameters by name, in physical units.
         """
-        found = jax.device_get(self._climb(self.state, key, _arrays(x_obs)))
+        found = jax.device_get(self._climb(self.state, key, as_context(x_obs)))
         return {name: float(found[name]) for name in self.prior.all_names}
 
     def _climbed(self, state: Any, key: Key, x: Array) -> dict[str, Array]:
@@ -202,8 +203,3 @@ class AmortisedPosterior:
         start = jnp.zeros_like(best)
         carry, _ = jax.lax.scan(step, (start, optimiser.init(start), start, height(best)), length=_N_MAP_STEPS)
         return self.prior.constrain(best + scale * carry[2])
-
-
-def _arrays(x: Context) -> Context:
-    """An observation on the device."""
-    return jax.tree.map(jnp.asarray, x)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eagleray.errors import InputError
 from eagleray.inference.posteriors import AmortisedPosterior
-from eagleray.networks.estimators import Context
+from eagleray.networks.estimators import Context, as_context
 from eagleray.records import Key, Theta
 
 # Above this, the mean of the weights is governed by draws that did not come (Vehtari et al. 2024, section 3.2.4).
@@ -138,7 +138,7 @@ class ReweightedPosterior:
         Raises:
             InputError: If no proposal has a positive likelihood, or a likelihood is NaN.
         """
-        x = jax.tree.map(jnp.asarray, x_obs)
+        x = as_context(x_obs)
         data = x if data is None else jax.tree.map(jnp.asarray, data)
         draws, log_weights, step = [], [], 0
         while True:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from eagleray.errors import InputError
 from eagleray.inference.posteriors import Answer
 from eagleray.inference.samplers import sample
-from eagleray.networks.estimators import Context, DensityEstimator, RatioEstimator
+from eagleray.networks.estimators import Context, DensityEstimator, RatioEstimator, as_context, context_shapes
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
 from eagleray.records import Calibration, Key, ReferenceSummaries, Samples, Theta, TrainingHistory
@@ -71,12 +71,15 @@ class SurrogatePosterior:
         """Names of the free parameters."""
         return self.prior.names
 
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the arrays of one data set."""
+    def _check(self, x: Context) -> None:
+        """Refuse data of another kind; how large sets and sequences may be is the embedding's affair."""
+        shapes = {"": (self.n_parts * self.network.value_warp.mean.shape[0],)}
         if isinstance(self.network, RatioEstimator):
-            return tuple(shape for _, shape, _ in self.network.context)
-        return ((self.n_parts * self.network.value_warp.mean.shape[0],),)
+            shapes = {name: shape for name, shape, _ in self.network.context}
+        seen = {name: shape for name, shape, _ in context_shapes(x)}
+        alike = {k: len(v) for k, v in seen.items()} == {k: len(v) for k, v in shapes.items()}
+        if not alike or ("" in shapes and seen != shapes):
+            raise InputError(f"x must have the shape {_said(shapes)} of the training data, got {_said(seen)}")
 
     def log_likelihood(self, theta: Theta, x: Context) -> Float[Array, ""]:
         """Learnt ln p(x | theta) of one set of parameters; of a ratio, minus ln p(x).
@@ -94,10 +97,7 @@ class SurrogatePosterior:
             InputError: If x has another shape than the training data.
         """
         network = nnx.merge(self._graphdef, self._state)
-        shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(x))
-        if shapes != self.shapes:
-            wanted, got = (", ".join(map(str, some)) for some in (self.shapes, shapes))
-            raise InputError(f"x must have the shape {wanted} of the training data, got {got}")
+        self._check(x)
         if isinstance(network, RatioEstimator):
             return network.log_ratio(position, x)
         if self.n_parts == 1:
@@ -119,7 +119,7 @@ class SurrogatePosterior:
         Returns:
             Draws of all chains, or of all runs of a population.
         """
-        return sample(key, self, method, data=jax.tree.map(jnp.asarray, x_obs), **options)
+        return sample(key, self, method, data=as_context(x_obs), **options)
 
     def sample(
         self, key: Key, x_obs: Context, n: int, *, method: str = _SAMPLER, **options: Any
@@ -159,9 +159,15 @@ class SurrogatePosterior:
     def sample_each(self, key: Key, x_obs: Context, n: int, **options: Any) -> dict[str, NDArray[np.floating]]:
         """`sample` for each of many observations, by one run each by default: draws by name, each (n_obs, n)."""
         options = {"n_chains": 1} | options
-        each = [jax.tree.map(lambda leaf, i=i: leaf[i], x_obs) for i in range(len(jax.tree.leaves(x_obs)[0]))]
+        some = as_context(x_obs)
+        each = [jax.tree.map(lambda leaf, i=i: leaf[i], some) for i in range(len(jax.tree.leaves(some)[0]))]
         draws = [self.sample(jax.random.fold_in(key, i), x, n, **options) for i, x in enumerate(each)]
-        return {name: np.stack([some[name] for some in draws]) for name in self.prior.all_names}
+        return {name: np.stack([one[name] for one in draws]) for name in self.prior.all_names}
+
+
+def _said(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Names and shapes of arrays in words."""
+    return ", ".join(f"{name} {shape}".strip() for name, shape in shapes.items())
 
 
 def _spaced(values: NDArray[Any], n: int) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eagleray.errors import InputError
 from eagleray.files import atomic_folder
-from eagleray.records import Bank
+from eagleray.records import Bank, Features
 
 FORMAT = "eagleray bank 1"
 _CHUNK_ROWS = 4096
@@ -51,6 +51,8 @@ def bank_writer(
         arrays: dict[str, zarr.Array] = {}
 
         def append(bank: Bank) -> None:
+            if isinstance(bank.x, Features):
+                raise InputError("a bank on disk must hold plain arrays, got Features; keep it in memory")
             for name in _ARRAYS:
                 values = np.asarray(getattr(bank, name))
                 if name in arrays:

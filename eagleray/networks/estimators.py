@@ -34,9 +34,22 @@ def context_shapes(context: Context) -> ContextShapes:
 
 
 def context_of(shapes: ContextShapes) -> Context:
-    """An example of a context that looks so, without numbers."""
-    leaves: dict[str, Any] = {name: jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(kind)) for name, shape, kind in shapes}
-    return leaves[""] if "" in leaves else Features(**leaves)
+    """An example of a context that looks so, without numbers.
+
+    Raises:
+        ValueError: If nothing looks so.
+    """
+    leaves: dict[str, Any] = {}
+    for name, shape, kind in shapes:
+        if name in leaves or jnp.dtype(kind).kind not in "biuf" or not all(type(n) is int and n > 0 for n in shape):
+            raise ValueError(f"no context has an array {name!r} of shape {shape} and type {kind!r}")
+        leaves[name] = jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(kind))
+    return leaves[""] if set(leaves) == {""} else Features(**leaves)
+
+
+def as_context(given: Any) -> Context:
+    """An observation on the device: its `Features`, or one array of whatever else was given, a list too."""
+    return jax.tree.map(jnp.asarray, given) if isinstance(given, Features) else jnp.asarray(given)
 
 
 class _Member(nnx.Module):

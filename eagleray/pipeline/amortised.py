@@ -277,9 +277,23 @@ def matching_problem(posterior: Trained, observation: Observation) -> Problem:
         InputError: If the observation was watched otherwise than those the network was trained on.
     """
     trained = posterior.signature
-    problem = make_problem(trained["problem"], observation, trained["prior"], **trained["settings"])
+    problem = make_problem(problem_name(posterior), observation, trained["prior"], **trained["settings"])
     check_trained_for(problem, posterior)
     return problem
+
+
+def problem_name(posterior: Trained) -> str:
+    """The registered problem a posterior was trained for.
+
+    Raises:
+        InputError: If it was trained on simulations of one's own.
+    """
+    if "problem" not in posterior.signature:
+        raise InputError(
+            "the network was trained on simulations of one's own and names no problem; ask it from Python "
+            "(eagleray.load_posterior)"
+        )
+    return posterior.signature["problem"]
 
 
 def check_trained_for(problem: Problem, posterior: Trained) -> None:
@@ -351,7 +365,10 @@ def _answered_config(config: Config, given: Trained | None) -> dict[str, Any]:
 def _trust_records(posterior: Trained) -> tuple[ReferenceSummaries, Calibration]:
     """What the network knows of its own quality; refuse one that was never checked."""
     if posterior.reference is None or posterior.calibration is None:
-        raise InputError("the network must have been checked on fresh simulations, got one that was not; train it anew")
+        raise InputError(
+            "the network must have been checked on fresh simulations and hold their summaries, got one without; train "
+            "it anew"
+        )
     return posterior.reference, posterior.calibration
 
 

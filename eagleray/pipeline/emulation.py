@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,8 @@ from eagleray.training.losses import emulation_loss, expectation_loss, network_l
 LogMean = Callable[[Theta, Float[Array, " n_coefficients"]], Float[Array, " n_outputs"]]
 """Parameters and coefficients -> ln expectation: a guess that coefficients of zero leave as it is."""
 
+# Of an expectation: simulations at least, and how many of them may not be finite.
+_FEWEST, _MOST_NON_FINITE = 100, 0.01
 # An emulator has no noise to learn by heart: it is trained for longer than a density.
 LONG = TrainingSettings(max_epochs=300, patience=50, learning_rate=2e-3, weight_decay=0.0)
 
@@ -154,14 +157,17 @@ def emulate_expectation(
         n_coefficients: How many of them.
         evenness: (mean / standard deviation)^2 of the numbers, about: 1 for a periodogram, M for an average of M. It
             weighs them against each other.
-        n: Simulations, validation included; those that are not finite are left out.
+        n: Simulations, validation included; the few that are not finite are left out.
         settings: Size of the network; of `n_components`, there are as many as coefficients.
         training: How it is trained.
         report: Called after each epoch.
 
     Raises:
-        InputError: If simulations are not positive.
+        InputError: If simulations are no vectors, are not positive, or more than one in a hundred is not finite; if
+            `log_mean` or `evenness` do not fit them; or if there are too few.
     """
+    if n < _FEWEST or n_coefficients < 1:
+        raise InputError(f"n must be at least {_FEWEST} and n_coefficients at least 1, got {n} and {n_coefficients}")
     settings = dataclasses.replace(settings or EmulatorSettings(), n_components=n_coefficients)
     key_draw, key_split, key_weights, key_fit = jax.random.split(key, 4)
 
@@ -170,11 +176,16 @@ def emulate_expectation(
         position = prior.unconstrain(prior.sample(key_theta))
         return position, simulate(key_simulate, prior.constrain(position)).astype(jnp.float32)
 
+    weights = _fitting(jax.eval_shape(draw, key_draw)[1].shape, prior, log_mean, n_coefficients, evenness)
     data = map_draws(draw, key_draw, n)
     finite = finite_draws(data)
+    if (n_bad := (~finite).sum()) > _MOST_NON_FINITE * n:
+        raise InputError(
+            f"simulations must be finite over the prior, got {n_bad} of {n} that are not; narrow the prior"
+        )
     positions, outputs = (leaf[finite] for leaf in data)
-    if not (outputs >= 0).all() or not len(outputs):
-        raise InputError(f"simulations must be positive, got {(outputs < 0).any(axis=1).sum()} of {n} that are not")
+    if n_bad := (outputs < 0).any(axis=1).sum():
+        raise InputError(f"simulations must be positive, got {n_bad} of {n} that are not")
     kept, held = split_validation((positions, outputs), key_split, training.validation_fraction)
     network = new_network(Emulator, (positions.shape[1], n_coefficients), settings, key_weights)
     network.input_scale.learn(jnp.asarray(kept[0]))
@@ -182,8 +193,27 @@ def emulate_expectation(
         expectation_loss,
         network,
         log_mean=lambda position, given: log_mean(prior.constrain(position), given),
-        evenness=jnp.broadcast_to(jnp.asarray(evenness, jnp.float32), outputs.shape[1:]),
+        evenness=weights,
     )
     params, history = fit(loss, params, kept, held, key_fit, settings=training, report=report)
     network = nnx.merge(loss.graphdef, params, loss.constants)
     return EmulatedExpectation(prior=prior, network=network, log_mean=log_mean, history=history)
+
+
+def _fitting(
+    shape: tuple[int, ...], prior: Prior, log_mean: LogMean, n_coefficients: int, evenness: Any
+) -> Float[Array, " n_outputs"]:
+    """Evenness of each output; refuse what does not fit simulations of a shape."""
+    if len(shape) != 1:
+        raise InputError(f"simulate must return a vector, got the shape {shape}; stack its numbers")
+
+    def at(key: Key) -> Array:
+        return log_mean(prior.constrain(prior.unconstrain(prior.sample(key))), jnp.zeros(n_coefficients))
+
+    said = jax.eval_shape(at, jax.random.key(0)).shape
+    if said != shape:
+        raise InputError(f"log_mean must return what simulate returns, a vector of shape {shape}, got {said}")
+    given = np.asarray(evenness, np.float32)
+    if given.shape not in ((), shape) or not (np.isfinite(given) & (given > 0)).all():
+        raise InputError(f"evenness must be one positive number or {shape} of them, got {evenness!r}")
+    return jnp.broadcast_to(jnp.asarray(given), shape)

@@ -140,7 +140,8 @@ def _shared_out(key: Key, simulations: Simulations, fraction: float) -> tuple[An
     if isinstance(simulations, Bank):
         if n_bad := int((~np.isfinite(np.asarray(simulations.theta)).all(axis=-1)).sum()):
             raise InputError(f"parameters of simulations must be finite, got {n_bad} rows that are not; leave them out")
-        data = (simulations.theta, jax.tree.map(np.asarray, simulations.x), np.asarray(simulations.valid))
+        valid = np.asarray(simulations.valid)
+        data = (simulations.theta, _stacked(simulations.x, valid.shape), valid)
         training, validation = split_validation(data, key, fraction)
         return training, validation, training
     if isinstance(simulations, Simulated):
@@ -149,6 +150,14 @@ def _shared_out(key: Key, simulations: Simulations, fraction: float) -> tuple[An
         return simulations, validation, jax.device_get(draw_rows(key_scales, simulations.draw, _N_FRESH))
     source, validation = split_chunks(simulations, key, fraction)
     return source, validation, read_chunks(simulations, source.chunks[:1])
+
+
+def _stacked(x: Any, shape: tuple[int, ...]) -> Any:
+    """Data on the host; refuse what is not one array or `Features` with the axes of simulations and views in front."""
+    x = jax.tree.map(np.asarray, x) if isinstance(x, Features) else np.asarray(x)
+    if wrong := [leaf.shape for leaf in jax.tree.leaves(x) if leaf.ndim < 3 or leaf.shape[:2] != shape]:
+        raise InputError(f"x must have the axes (n, n_views) of valid, {shape}, and then its own, got shape {wrong[0]}")
+    return x
 
 
 def _all_known(simulations: Simulations, some: Any) -> Any:

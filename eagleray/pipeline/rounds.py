@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
@@ -14,6 +13,7 @@ from eagleray.config import Config
 from eagleray.errors import InputError
 from eagleray.inference.storage import Trained
 from eagleray.inference.surrogates import SurrogatePosterior
+from eagleray.networks.estimators import Context, as_context
 from eagleray.pipeline.learning import learn
 from eagleray.priors import Prior
 from eagleray.records import AnyArray, Bank, Key
@@ -126,16 +126,16 @@ def prior_positions(key: Key, prior: Prior, n: int) -> NDArray[np.floating]:
     return np.asarray(map_draws(lambda k: prior.unconstrain(prior.sample(k)), key, n))
 
 
-def posterior_positions(key: Key, posterior: Trained, x_obs: AnyArray, n: int) -> NDArray[np.floating]:
+def posterior_positions(key: Key, posterior: Trained, x_obs: Context, n: int) -> NDArray[np.floating]:
     """Draws from a posterior in the unconstrained space, (n, n_theta)."""
     if isinstance(posterior, SurrogatePosterior):
         return posterior.sample_positions(key, x_obs, n)
     draw = jax.jit(posterior.draw_positions, static_argnums=3)
-    return np.asarray(draw(posterior.state, key, jnp.asarray(x_obs), n))
+    return np.asarray(draw(posterior.state, key, as_context(x_obs), n))
 
 
 def truncated_positions(
-    key: Key, posterior: Trained, x_obs: AnyArray, n: int, *, left_out: float
+    key: Key, posterior: Trained, x_obs: Context, n: int, *, left_out: float
 ) -> tuple[NDArray[np.floating], float]:
     """Draws from the prior inside the region that holds a posterior, and the fraction of the prior inside it.
 
@@ -156,7 +156,7 @@ def truncated_positions(
     References:
         Deistler, Goncalves & Macke (2022), NeurIPS 35, section 3.2 and appendix A.3.
     """
-    x = jnp.asarray(x_obs)
+    x = as_context(x_obs)
     gain = jax.jit(lambda positions: jax.lax.map(lambda p: _log_gain(posterior, p, x), positions, batch_size=1024))
     key_region, key_prior, key_accept = jax.random.split(key, 3)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key_accept)).ravel().tolist())

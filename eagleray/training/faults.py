@@ -1,5 +1,6 @@
 """What is not finite in a fit: how it is found, said and kept for inspection."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool
 
 from eagleray.errors import InputError
-from eagleray.records import Key
+from eagleray.records import Features, Key
 
 
 class TrainingError(InputError):
@@ -42,11 +43,25 @@ class Fault(NamedTuple):
 
 
 def finite_rows(batch: Any) -> Bool[Array, " n"]:
-    """Whether each row holds finite numbers alone."""
+    """Whether each row holds finite numbers alone, where its masks say that there are any."""
+    batch = jax.tree.map(_shown, batch, is_leaf=lambda part: isinstance(part, Features))
     leaves = [leaf for leaf in jax.tree.leaves(batch) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     n = jax.tree.leaves(batch)[0].shape[0]
     finite = [jnp.isfinite(leaf).all(axis=tuple(range(1, leaf.ndim))) for leaf in leaves]
     return jnp.stack(finite).all(axis=0) if finite else jnp.ones(n, bool)
+
+
+def _shown(part: Any) -> Any:
+    """Features with zeros where the mask is False; anything else as it is."""
+    if not isinstance(part, Features) or part.mask is None:
+        return part
+    mask = jnp.asarray(part.mask, bool)
+
+    def shown(leaf: Any) -> Any:
+        return jnp.where(mask.reshape(*mask.shape, *[1] * (leaf.ndim - mask.ndim)), leaf, 0)
+
+    time = part.time if part.time is None or part.time.ndim < mask.ndim else shown(part.time)
+    return dataclasses.replace(part, values=shown(part.values), time=time)
 
 
 def first_bad_step(steps: Steps) -> int | None:

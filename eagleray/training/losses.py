@@ -316,7 +316,7 @@ def expectation_loss(
     log_mean: Callable[[Array, Array], Array],
     evenness: Float[Array, " n_outputs"],
 ) -> Float[Array, ""]:
-    """Mean of k (y / m + ln m) over positive random outputs y and members of an emulator: least where m is E[y].
+    """Mean of k (y / m - 1 - ln(y / m)) over positive outputs y and members of an emulator: least where m is E[y].
 
     For gamma distributed outputs of shape k, such as averages of k periodograms, it is their likelihood (Whittle's);
     for others a quasi-likelihood for scatter in proportion to the mean.
@@ -335,7 +335,10 @@ def expectation_loss(
 
     def one(inputs: Array, outputs: Array) -> Array:
         said = jax.vmap(lambda coefficients: log_mean(inputs, coefficients))(network.each(inputs))
-        return (evenness * (outputs * jnp.exp(-said) + said)).mean()
+        # The logarithm of the ratio itself, so that rounding cancels; an output of 0 is left without its infinite part.
+        ratio = outputs * jnp.exp(-said)
+        some = jnp.where(outputs > 0, jnp.maximum(ratio, jnp.finfo(ratio.dtype).tiny), 1.0)
+        return (evenness * (ratio - 1.0 - jnp.where(outputs > 0, jnp.log(some), -said))).mean()
 
     return jax.vmap(one)(*batch).mean()
 

@@ -81,6 +81,7 @@ def test_draws_have_shapes_order_support_and_density(posterior):
     draws, log_prob, warnings = posterior.answer(jax.random.key(0), X, 5000)
     assert list(draws) == ["zeta", "alpha"] == list(posterior.names)
     assert warnings == ()
+    np.testing.assert_array_equal(posterior.answer(jax.random.key(0), X.tolist(), 5000).log_prob, log_prob)
     assert draws["zeta"].shape == draws["alpha"].shape == log_prob.shape == (5000,)
     assert draws["zeta"].min() >= 0
     assert draws["zeta"].max() <= 1

@@ -1,5 +1,6 @@
 """What every embedding can do, and how it reads what it is given."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -77,7 +78,9 @@ class SettingsInput(nnx.Module):
         if features.settings is None:
             return jnp.zeros(0)
         settings, logarithmic = floats(features.settings), self.logarithmic[...]
-        return self.scale(jnp.where(logarithmic, jnp.log(jnp.where(logarithmic, settings, 1.0)), settings))
+        # Zeros stand where an observation does not exist; their gradient must exist nevertheless.
+        positive = jnp.maximum(jnp.where(logarithmic, settings, 1.0), jnp.finfo(settings.dtype).tiny)
+        return self.scale(jnp.where(logarithmic, jnp.log(positive), settings))
 
 
 def as_features(given: Any) -> Features:
@@ -143,4 +146,5 @@ def check_axes(kind: str, example: Features, n_axes: tuple[int, ...], *, timed: 
 def _thinned(batch: Features) -> Features:
     """Evenly spaced rows of a batch, on the host, enough to learn scales from."""
     step = -(-int(np.prod(batch.values.shape)) // _N_LEARNT)
-    return jax.tree.map(lambda leaf: np.asarray(leaf[::step]), batch)
+    some = jax.tree.map(lambda leaf: np.asarray(leaf[::step]), batch)
+    return some if some.mask is None else dataclasses.replace(some, mask=some.mask.astype(bool))
