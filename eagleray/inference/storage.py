@@ -93,7 +93,7 @@ def load_posterior(folder: Path) -> Trained:
             arrays = {name: trust[name] for name in _CALIBRATION_ARRAYS}
             fields = {k: _tuple(v) for k, v in record["calibration"].items()}
             shared["calibration"] = Calibration(**fields, **arrays)
-            if _REFERENCE_ARRAYS[0] in trust:
+            if any(name in trust for name in _REFERENCE_ARRAYS):
                 shared["reference"] = ReferenceSummaries(**{name: trust[name] for name in _REFERENCE_ARRAYS})
         if record["kind"] == AmortisedPosterior.kind:
             return AmortisedPosterior(**shared)
