@@ -1,6 +1,5 @@
 """Problems whose answer is known: Gaussian light curves made of periodic segments, for which Whittle is exact."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -17,7 +16,7 @@ from eagleray.problems.windows import steady_light_curve
 from eagleray.records import Key, LightCurve, Theta, TimeGrid
 from eagleray.simulators.shapes import lorentzian, power_law
 from eagleray.simulators.timmer_koenig import gaussian_process
-from eagleray.summaries.features import MIN_BINS, CustomSummary, SpectralSummary, Summary, spectrum_panel
+from eagleray.summaries.features import MIN_BINS, CustomSummary, Summary, spectrum_panel
 from eagleray.summaries.rebin import log_bins
 from eagleray.summaries.spectra import positive_frequencies, segment_power_spectrum
 
@@ -25,6 +24,8 @@ from eagleray.summaries.spectra import positive_frequencies, segment_power_spect
 _N_VIEWS = 8
 # Powers of an averaged spectrum that a network is shown as they are.
 _MAX_UNBINNED = 64
+# Neighbouring bins in the averages that go with them.
+_N_NEIGHBOURS = (4, 8)
 
 UNITS = {"slope": "", "rms": "", "noise": "1/Hz"}
 QPO_UNITS = {"rms": "", "centre": "Hz", "quality": "", "noise": "1/Hz"}
@@ -66,8 +67,7 @@ def make(
     Args:
         observation: Gives bins and mean rate; rates or counts without gaps. Its errors are not used.
         prior: Priors that replace the defaults, by parameter name.
-        rebin: Growth of the frequency bins of the summary; spectra of few powers (64) from several segments are not
-            rebinned.
+        rebin: Growth of the frequency bins of the summary; spectra of few powers (64) are not rebinned.
         segments: Equally long segments, one after the other, of which each is periodic by itself and whose spectra are
             averaged; bins at the end that make no whole segment are left out.
 
@@ -81,10 +81,7 @@ def make(
     def shape(theta: Theta, freq: Float[Array, " n_freq"]) -> Float[Array, " n_freq"]:
         return power_law(freq / lowest, slope=theta["slope"])
 
-    problem = _periodic("periodic_gaussian", observation, priors, UNITS, shape, segments=segments, rebin=rebin)
-    if segments == 1:
-        return dataclasses.replace(problem, summary=SpectralSummary.of(observation, rebin=rebin))
-    return problem
+    return _periodic("periodic_gaussian", observation, priors, UNITS, shape, segments=segments, rebin=rebin)
 
 
 def make_qpo(
@@ -190,18 +187,32 @@ def _averaged_summary(
     n_segments: int,
     rebin: float,
 ) -> Summary:
-    """Ln of the averaged spectrum, of many powers in logarithmic bins; the mean is the observation's, and known."""
+    """Ln of the averaged spectrum, of many powers in logarithmic bins; the mean is the observation's, and known.
+
+    With it go averages over 4 and 8 neighbouring bins. Where a bin is one power, ln of it scatters by 1.28, and what
+    many of them tell of a smooth spectrum is in ln of their mean, which a network learns slowly from the single ones.
+    """
     if not rebin >= 0:
         raise InputError(f"rebin must be at least 0, got {rebin!r}")
     freq = positive_frequencies(segment.n_bins, segment.dt)
     bins = log_bins(freq, rebin if freq.size > _MAX_UNBINNED else 0.0)
+    wider = [bins.neighbours(n) for n in _N_NEIGHBOURS]
+
+    def features(values: Float[Array, " n_used"]) -> Float[Array, " n_features"]:
+        total = bins.total(power_of(values))
+        averages = [total[rows].sum(axis=1) / bins.n_powers[rows].sum(axis=1) for rows in wider]
+        return jnp.log(jnp.concatenate([total / bins.n_powers, *averages]))
+
     return CustomSummary(
-        function=lambda values: jnp.log(bins.average(power_of(values))),
-        names=tuple(f"log_power[{f:.6g} Hz]" for f in bins.freq),
+        function=features,
+        names=(
+            *(f"log_power[{f:.6g} Hz]" for f in bins.freq),
+            *(f"log_power[{low:.6g} to {high:.6g} Hz]" for rows in wider for low, high in bins.freq[rows[:, [0, -1]]]),
+        ),
         panel=spectrum_panel(bins.freq),
         undo=np.exp,
         about={
-            "summary": "log_averaged_spectrum",
+            "summary": "log_averaged_spectrum_and_neighbours",
             "n_bins": segment.n_bins,
             "dt": segment.dt,
             "segments": n_segments,

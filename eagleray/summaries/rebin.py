@@ -63,6 +63,17 @@ class LogBins:
         """Sum over each group, shape (n_groups,)."""
         return jax.ops.segment_sum(m, self.group, num_segments=self.freq.size, indices_are_sorted=True)
 
+    def neighbours(self, n: int) -> Int[np.ndarray, "n_sets n"]:
+        """Numbers of n neighbouring groups, each set beginning in the middle of the one before; none if they are fewer.
+
+        Raises:
+            ValueError: If `n` is below 1.
+        """
+        if n < 1:
+            raise ValueError(f"n must be at least 1, got {n!r}")
+        first = np.arange(0, self.freq.size - n + 1, max(1, n // 2))
+        return first[:, None] + np.arange(n)
+
 
 def log_bins(freq: np.ndarray, factor: float, *, width: float | None = None) -> LogBins:
     """Logarithmic frequency bins, each wider than the one before by the fraction `factor`; empty bins are left out.

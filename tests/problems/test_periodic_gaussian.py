@@ -92,13 +92,23 @@ def test_simulated_powers_are_those_of_the_model():
     assert 1e-4 < stats.chi2(model.size).sf((z**2).sum())
 
 
-def test_one_segment_is_what_it_was():
-    """The whole light curve, seen by the spectrum, the mean and the variance; draws are those of one key."""
-    problem = make(SHORT)
-    assert problem.summary.signature()["summary"] == "log_spectrum"
-    assert make(SHORT, segments=4).summary.signature()["segments"] == 4
-    views = problem.simulate_views(jax.random.key(0), {name: jnp.float32(x) for name, x in POWER_LAW.items()})
+def test_summary_is_ln_of_powers_and_of_averages_over_neighbours():
+    """31 powers are too few to be rebinned; 4 and 8 neighbours begin at every second and fourth."""
+    problem = make(SHORT, segments=4)
+    values = jax.jit(problem.simulate)(jax.random.key(3), {name: jnp.float32(x) for name, x in POWER_LAW.items()})
+    power = power_by_hand(values, 4, 1.0)
+    wide = [power[i : i + n].mean() for n in (4, 8) for i in range(0, len(power) - n + 1, n // 2)]
+    features = jax.jit(problem.summary)(values)
+    np.testing.assert_allclose(np.exp(features), [*power, *wide], rtol=2e-4)
+    assert len(problem.summary.names) == len(set(problem.summary.names)) == features.size
+    assert problem.summary.names[-1] == "log_power[0.328125 to 0.4375 Hz]"
+    np.testing.assert_allclose(problem.summary.shown(np.asarray(features)), power, rtol=2e-4)
+
+
+def test_views_are_light_curves_of_one_spectrum():
+    views = make(SHORT).simulate_views(jax.random.key(0), {name: jnp.float32(x) for name, x in POWER_LAW.items()})
     assert views.shape == (8, 257)
+    assert len(np.unique(np.asarray(views)[:, 0])) == 8
 
 
 def test_bins_that_make_no_segment_are_left_out_and_shown_at_the_mean():

@@ -54,6 +54,15 @@ def test_power_is_stingrays(norm, n, x64, rtol):
     np.testing.assert_allclose(positive_frequencies(n, DT), theirs.freq, rtol=1e-12)
 
 
+def test_neighbours_are_half_overlapping_sets_of_bins():
+    bins = log_bins(np.arange(1.0, 8.0), 0.0)
+    np.testing.assert_array_equal(bins.neighbours(4), [[0, 1, 2, 3], [2, 3, 4, 5]])
+    np.testing.assert_array_equal(bins.neighbours(1), np.arange(7)[:, None])
+    assert bins.neighbours(8).shape == (0, 8)
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        bins.neighbours(0)
+
+
 @pytest.mark.parametrize("n", [20, 200, 201, 777, 4096])
 @pytest.mark.parametrize("factor", [0.0, 0.01, 0.1, 0.5])
 def test_log_bins_are_stingrays(n, factor):
