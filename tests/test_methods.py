@@ -23,6 +23,7 @@ from eagleray.pipeline.search import best_of
 from eagleray.priors import Prior
 from eagleray.records import Bank
 from eagleray.simulators.batch import map_draws
+from eagleray.summaries.rebin import log_bins
 from eagleray.training.loop import TrainingSettings, fit
 from eagleray.training.losses import network_loss, scored_loss
 
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.optimised  # weights of no spread are equal to the last
 MATRIX = np.array([[1.0, 0.3], [-0.5, 1.0], [0.4, 0.4]], np.float32)
 NOISE = 0.5
 FREQ = np.arange(1, 33) / 32.0
+BINS = log_bins(FREQ, 0.0)
 LINEAR = Prior({"a": "normal(0, 1)", "b": "normal(0, 1)"})
 SPECTRAL = Prior({"norm": "loguniform(0.05, 20)", "slope": "uniform(0, 3)"})
 X_LINEAR = np.array([0.9, -0.6, 0.5], np.float32)
@@ -79,11 +81,11 @@ def exact_linear():
     return covariance @ MATRIX.T @ X_LINEAR / NOISE**2, np.sqrt(np.diag(covariance))
 
 
-@functools.cache
-def whittle_case():
-    """A periodogram, and means and standard deviations of ln norm and slope by quadrature."""
-    x = np.asarray(powers(jax.random.key(11), {"norm": 1.0, "slope": 1.5}))
-    log_norm, slope = np.meshgrid(np.linspace(np.log(0.05), np.log(20), 801), np.linspace(0, 3, 801), indexing="ij")
+def whittle_case(i):
+    """A periodogram of parameters from the prior, and means and standard deviations of ln norm and slope."""
+    key_theta, key_x = jax.random.split(jax.random.fold_in(jax.random.key(11), i))
+    x = np.asarray(powers(key_x, SPECTRAL.sample(key_theta)))
+    log_norm, slope = np.meshgrid(np.linspace(np.log(0.05), np.log(20), 401), np.linspace(0, 3, 401), indexing="ij")
     log_s = log_norm[..., None] - slope[..., None] * np.log(FREQ)
     log_likelihood = -(log_s + x * np.exp(-log_s)).sum(axis=-1)
     weights = np.exp(log_likelihood - log_likelihood.max())
@@ -131,8 +133,8 @@ QUICK = ("npe mixture",)
 CHOSEN = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in METHODS]
 
 
-def learnt(prior, bank, method, n_parts=1):
-    return learn(jax.random.key(1), prior, bank, config=make_config(SMALL, METHODS[method]), n_parts=n_parts)
+def learnt(prior, bank, method, layer=None):
+    return learn(jax.random.key(1), prior, bank, config=make_config(SMALL, layer or {}, METHODS[method]))
 
 
 def linear_draws(posterior, n=4000):
@@ -168,14 +170,46 @@ def test_twin_trained_on_unrelated_pairs_does_not_recover_it(method):
     assert not agrees(linear_draws(learnt(LINEAR, unrelated(bank_of("linear", 4000)), method)), *exact_linear())
 
 
+def with_neighbours(power):
+    """Powers (..., 32) and their averages over 4 and 8 neighbours, without which ln of them is slow to learn from."""
+    wide = [power[..., BINS.neighbours(n)].mean(axis=-1) for n in (4, 8)]
+    return np.concatenate([power, *wide], axis=-1).astype(np.float32)
+
+
+def typically_agrees(bank, method, n=8):
+    """Half of n periodograms have means to 0.35 standard deviations and widths to 0.3 of them.
+
+    Single ones are off by up to a standard deviation, where the spectrum is at an edge of the prior. A likelihood is
+    that of the powers alone, of which averages are functions.
+    """
+    seen = with_neighbours if method != "nle" else np.asarray
+    posterior = learnt(SPECTRAL, dataclasses.replace(bank, x=seen(bank.x)), method, WIDER)
+    off, wide = [], []
+    for i in range(n):
+        x, mean, sd = whittle_case(i)
+        draws = posterior.sample(jax.random.key(2), seen(x), 2000)
+        values = np.stack([np.log(draws["norm"]), draws["slope"]], axis=1)
+        off.append(np.abs(values.mean(axis=0) - mean) / sd)
+        wide.append(np.abs(values.std(axis=0) / sd - 1.0))
+    return bool((np.median(off, axis=0) < 0.35).all() and (np.median(wide, axis=0) < 0.3).all())
+
+
+WIDER = {
+    "network": {"embedding": {"hidden": [128, 128], "n_embedded": 16}},
+    "training": {"learning_rate": 0.001},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("npe affine", "nre b", "nre balanced")])
 def test_whittle_posterior_is_recovered(method):
-    """Of 32 powers at once, without being told that they are independent."""
-    x, mean, sd = whittle_case()
-    draws = learnt(SPECTRAL, bank_of("whittle", 20_000), method).sample(jax.random.key(2), x, 4000)
-    values = np.stack([np.log(draws["norm"]), draws["slope"]], axis=1)
-    assert agrees(values, mean, sd, shift=0.35, width=0.3), (values.mean(axis=0), values.std(axis=0), mean, sd)
+    """Of 32 powers at once over four decades, without being told that they are independent."""
+    assert typically_agrees(bank_of("whittle", 60_000 if method == "nle" else 20_000), method)
+
+
+@pytest.mark.slow
+def test_twin_trained_on_unrelated_periodograms_does_not_recover_it():
+    assert not typically_agrees(unrelated(bank_of("whittle", 20_000)), "npe mixture")
 
 
 SEQUENCES = {

@@ -113,5 +113,5 @@ def _factor(residuals: NDArray[np.floating], kept: Bool[np.ndarray, " n_value"])
     covariance = np.cov(residuals.T).reshape(len(kept), len(kept))
     alone = kept | (np.diag(covariance) < 1e-10)
     covariance = np.where(alone[:, None] | alone, np.eye(len(kept)), covariance)
-    # Entries that are functions of each other are kept apart by as much as float32 can bear.
-    return np.linalg.cholesky(covariance + _LEAST_VARIANCE * np.diag(np.diag(covariance)))
+    # Entries that are functions of each other are kept apart by as much as float32 can bear; kept ones stay exact.
+    return np.linalg.cholesky(covariance + np.diag(np.where(alone, 0.0, _LEAST_VARIANCE * np.diag(covariance))))
