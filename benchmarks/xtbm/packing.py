@@ -64,6 +64,6 @@ def same_data(a: Draws, b: Draws) -> bool:
     """
     n = min(len(a.truth), len(b.truth))
     return all(
-        np.allclose(one[:n], other[:n], rtol=1e-3, atol=1e-3, equal_nan=True)
+        one.shape[1] == other.shape[1] and np.allclose(one[:n], other[:n], rtol=1e-3, atol=1e-3, equal_nan=True)
         for one, other in ((a.truth, b.truth), (a.x_obs, b.x_obs))
     )
