@@ -117,6 +117,7 @@ def test_latent_rate_is_sampled_with_the_parameters():
     assert exact_target(make_problem("few_counts")).n_latent > 0
 
 
+@pytest.mark.slow
 def test_every_diagnosis_is_made_and_written(answer, problem, tmp_path):
     found = diagnose(answer[1], problem, n=200, n_null=9)
     assert len(found.everywhere) == 4

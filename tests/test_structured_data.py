@@ -73,6 +73,7 @@ def test_posterior_knows_how_much_was_measured_and_how_well(posterior):
     assert np.sqrt((np.log(sd_of_all / sd) ** 2).mean()) > 0.3
 
 
+@pytest.mark.slow
 def test_one_observation_is_answered_as_many_are(posterior):
     _, x = pairs(4, 2)
     first = jax.tree.map(lambda leaf: leaf[0], x)

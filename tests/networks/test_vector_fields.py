@@ -23,11 +23,6 @@ KINDS = {
 }
 
 
-def quick(*names):
-    """All kinds; those not named are for the slow suite."""
-    return [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in KINDS]
-
-
 # x = MIXING theta + NOISE * normal, theta standard normal: value and context are both of unit variance in the mean.
 MIXING, NOISE = np.array([[0.8, 0.3], [-0.4, 0.6]], np.float32), 0.5
 COVARIANCE = np.linalg.inv(np.eye(2) + MIXING.T @ MIXING / NOISE**2)
@@ -88,7 +83,8 @@ def check(graphdef, params):
     np.testing.assert_allclose(np.cov(scaled.T), np.eye(2), atol=0.35)
 
 
-@pytest.mark.parametrize("kind", quick("flow_matching"))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_training_finds_a_linear_gaussian_posterior(kind):
     graphdef, params = nnx.split(KINDS[kind].build(2, 2, rngs=nnx.Rngs(0)))
     check(graphdef, trained(graphdef, params, jax.random.key(1)))
@@ -96,7 +92,8 @@ def test_training_finds_a_linear_gaussian_posterior(kind):
         check(graphdef, params)  # the untrained twin
 
 
-@pytest.mark.parametrize("kind", quick())
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_density_follows_from_its_own_sampling_map(kind):
     """log q(sample(z)) = log N(z) - ln |d sample / d z|, the Jacobian by autodiff."""
     settings = dataclasses.replace(KINDS[kind], n_steps=40)
@@ -115,7 +112,8 @@ def test_density_follows_from_its_own_sampling_map(kind):
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
-@pytest.mark.parametrize("kind", quick())
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_density_integrates_to_one(kind):
     density = wild(dataclasses.replace(KINDS[kind], n_steps=40).build(1, 2, rngs=nnx.Rngs(0)))
     grid = np.linspace(-60.0, 60.0, 12_001, dtype=np.float32)

@@ -51,6 +51,7 @@ def problem():
     return dead_time_pulsar.make(observed(), freq=FREQ, dead_time=DEAD_TIME, n_phase=N_PHASE)
 
 
+@pytest.mark.slow
 def test_simulator_has_the_law_of_events_drawn_one_by_one(problem):
     theta = {name: jnp.float32(value) for name, value in THETA.items()}
     simulate = jax.jit(jax.vmap(lambda key: problem.simulate(key, theta)))

@@ -12,13 +12,13 @@ from eagleray.problems import PROBLEMS, find_problem, fixed_observation, make_pr
 from eagleray.problems.problem import Problem
 
 N = 64
-# Its simulator is that of the other runs, in the longest window.
-LONG_WINDOWS = {"hb22_grs1915"}
+# Their simulator is that of the other runs, in other windows.
+OTHER_WINDOWS = {"hb22_grs1915", "hb22_hf_averaged", "hb22_hf_single", "hb22_lf_averaged"}
 
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG_WINDOWS)) for name in sorted(PROBLEMS)],
+    params=[pytest.param(name, marks=[pytest.mark.slow] * (name in OTHER_WINDOWS)) for name in sorted(PROBLEMS)],
 )
 def problem(request) -> Problem:
     return make_problem(request.param)
