@@ -19,7 +19,7 @@ if "XLA_FLAGS" not in os.environ:
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     if (0, 8) <= jaxlib.version.__version_info__ < (0, 11):
         os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-# Tracing makes many small objects: looking for cycles among them at every 700 takes a fifth of the time.
+# Tracing makes many small objects: looking for cycles among them at every 700 takes up to a fifth of the time.
 gc.set_threshold(200_000, 20, 50)
 QUICK = os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1"  # the workers of pytest-xdist inherit it
 
