@@ -24,7 +24,6 @@ PairAt = Callable[[Key, Float[Array, " n_theta"]], Bank]
 
 # Draws of posterior and prior that are tried at once for a truncated prior, and how often at most.
 _N_REGION, _MOST_STEPS = 40_000, 10
-# Chains of a learnt likelihood.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
