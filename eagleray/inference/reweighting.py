@@ -21,6 +21,8 @@ _MAX_PARETO_K = 0.7
 _DRAWS_AT_ONCE = 1024
 # Weights below exp(-300) of the greatest count for nothing, and upset the fit of a tail; it needs so many others.
 _NEGLIGIBLE, _FEWEST_SMOOTHED = 300.0, 100
+# ln of weights that are equal differ by rounding of two densities in float32, which has no tail to be fitted.
+_ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,7 +210,7 @@ def _smoothed(log_weights: NDArray[np.floating]) -> tuple[NDArray[np.floating], 
 
     counts = log_weights > log_weights.max() - _NEGLIGIBLE
     smooth, k = log_weights[counts], np.inf
-    if len(smooth) >= _FEWEST_SMOOTHED and np.ptp(smooth) == 0:
+    if len(smooth) >= _FEWEST_SMOOTHED and np.ptp(smooth) < _ROUNDING:
         k = -np.inf
     elif len(smooth) >= _FEWEST_SMOOTHED:
         with np.errstate(all="ignore"):
