@@ -1,7 +1,6 @@
 """FITS files: OGIP light curves, read with astropy, and event lists of the missions that Stingray knows."""
 
 import contextlib
-import gc
 import gzip
 import warnings
 import zlib
@@ -332,8 +331,6 @@ def _read_events(path: Path, table: Table, gti_tables: list[Table], missing: str
                 return _stingray_events(path), ()
         except HEADER_ERRORS as error:
             reason = f"no {missing}" if missing else f"{type(error).__name__}: {error}"
-        finally:
-            gc.collect()  # Stingray leaves files open: their ResourceWarning must come while warnings are silenced
         notes = (f"not a header for Stingray ({reason}): TIME and GTI are read as they stand",)
         if len(gti_tables) > 1:
             notes += (f"good time intervals are those of the first of {len(gti_tables)} extensions",)
