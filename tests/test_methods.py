@@ -27,8 +27,6 @@ from eagleray.summaries.rebin import log_bins
 from eagleray.training.loop import TrainingSettings, fit
 from eagleray.training.losses import network_loss, scored_loss
 
-pytestmark = pytest.mark.optimised  # weights of no spread are equal to the last bit only where rounded alike
-
 MATRIX = np.array([[1.0, 0.3], [-0.5, 1.0], [0.4, 0.4]], np.float32)
 NOISE = 0.5
 FREQ = np.arange(1, 33) / 32.0
@@ -240,6 +238,36 @@ def test_rounds_recover_the_linear_gaussian_posterior(name):
         assert found.kept[1] < 0.7
     # The second round's parameters are where the posterior is.
     assert found.bank.theta[1500:].std() < 0.8 * found.bank.theta[:1500].std()
+
+
+@pytest.mark.slow
+def test_rounds_go_on_from_an_amortised_posterior():
+    """One first round for several observations; what it simulated counts."""
+    config = make_config(SMALL, SEQUENCES["tsnpe"][0], {"n_simulations": 4000})
+    first = bank_of("linear", 2000)
+    start = learn(jax.random.key(6), LINEAR, first, config=config)
+    for sign in (1, -1):
+        found = rounds(
+            jax.random.key(5),
+            LINEAR,
+            pair_at(LINEAR, linear),
+            sign * X_LINEAR,
+            config=config,
+            n_rounds=3,
+            first=(start, first),
+        )
+        mean, sd = exact_linear()
+        draws = found.posterior.sample(jax.random.key(2), sign * X_LINEAR, 4000)
+        assert agrees(np.stack([draws["a"], draws["b"]], axis=1), sign * mean, sd)
+        assert found.n_each == (2000, 1000, 1000)
+        assert found.kept[0] == 1
+        np.testing.assert_array_equal(found.bank.theta[:2000], first.theta)
+
+
+def test_rounds_after_the_first_need_simulations():
+    options = {"config": make_config({"n_simulations": 100}), "first": (None, bank_of("linear", 100))}
+    with pytest.raises(InputError, match="number of simulations, 0, got 2"):
+        rounds(jax.random.key(0), LINEAR, pair_at(LINEAR, linear), X_LINEAR, **options)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.reweighting import ReweightedPosterior
 from eagleray.inference.surrogates import SurrogatePosterior
 from eagleray.pipeline.learning import learn
-from eagleray.pipeline.rounds import rounds
+from eagleray.pipeline.rounds import rounds, shares
 from eagleray.pipeline.search import best_of
 from eagleray.records import Bank, Key
 from eagleray.simulators.batch import map_draws
@@ -122,14 +122,31 @@ def amortised_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[
 
 
 def sequential_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[str, int]]) -> Iterator[Answer]:
-    """Answers of the methods that simulate anew for each observation; arguments as in `amortised_answers`."""
+    """Answers of the methods that simulate anew for each observation; arguments as in `amortised_answers`.
+
+    The first round serves all observations, and its validation loss chooses the configuration of the others.
+    """
+    key_bank, key_first = jax.random.split(jax.random.fold_in(key, 0))
+    bank = simulations(task, key_bank, shares(n, N_ROUNDS)[0])
+    start = time.perf_counter()
+    first, chosen, _ = best_of(key_first, task.prior, bank, npe_configs(n))
+    first_seconds = time.perf_counter() - start
     for i in sorted({i for _, i in wanted}):
         key_rounds, key_nle, key_answer = jax.random.split(jax.random.fold_in(key, i), 3)
         methods = [method for method, j in wanted if j == i]
         x_obs = task.observations[i - 1].x_obs.astype(np.float32)
         start = time.perf_counter()
-        found = rounds(key_rounds, task.prior, pair_at(task), x_obs, config=npe_configs(n)[0], n_rounds=N_ROUNDS)
-        facts = {"rounds_seconds": time.perf_counter() - start, "prior_kept": found.kept[-1]}
+        found = rounds(
+            key_rounds,
+            task.prior,
+            pair_at(task),
+            x_obs,
+            config=npe_configs(n)[chosen],
+            n_rounds=N_ROUNDS,
+            first=(first, bank),
+        )
+        facts = {"npe_chosen": chosen, "first_seconds": first_seconds, "rounds_seconds": time.perf_counter() - start}
+        facts |= {"prior_kept": found.kept[-1]}
         sources: dict[str, Any] = {"tsnpe": found.posterior}
         if "tsnpe_surrogate" in methods:
             nle = learn(key_nle, task.prior, found.bank, config=nle_config(n), n_parts=task.n_trials)

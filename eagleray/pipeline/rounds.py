@@ -53,6 +53,7 @@ def rounds(
     config: Config | None = None,
     proposal: Literal["truncated", "posterior"] = "truncated",
     n_rounds: int = 3,
+    first: tuple[Trained, Bank] | None = None,
     left_out: float = 1e-3,
     n_parts: int = 1,
     watch: Callable[[int, int], None] | None = None,
@@ -70,15 +71,18 @@ def rounds(
         prior: Named priors.
         pair_at: The simulator at one position.
         x_obs: (n_features,) the observation's summary.
-        config: Settings; its n_simulations are shared out equally between the rounds.
+        config: Settings; its n_simulations are shared out equally between the rounds, or what `first` leaves of them
+            between the others.
         proposal: Where the rounds after the first simulate.
-        n_rounds: Number of rounds; 1 is no sequence at all.
+        n_rounds: Number of rounds, the first counted; 1 is no sequence at all.
+        first: An amortised posterior and the simulations it learnt from, which then are the first round, the same for
+            any number of observations; default: simulate from the prior and learn.
         left_out: Posterior mass that each truncation may cut off.
         n_parts: Independent parts of x; see `learn`.
         watch: Called with (rounds done, n_rounds).
 
     Raises:
-        InputError: If there are more rounds than simulations.
+        InputError: If there are more rounds than simulations, or none after `first`.
 
     References:
         TSNPE: Deistler, Goncalves & Macke (2022), NeurIPS 35, algorithm 1; SNPE-C: Greenberg, Nonnenmacher & Macke
@@ -88,7 +92,10 @@ def rounds(
     config = config or Config()
     n_each = shares(config.n_simulations, n_rounds)
     posterior, bank, kept = None, None, []
-    for i, n in enumerate(n_each):
+    if first is not None:
+        (posterior, bank), kept = first, [1.0]
+        n_each = (len(bank.theta), *shares(config.n_simulations - len(bank.theta), n_rounds - 1))
+    for i, n in tuple(enumerate(n_each))[len(kept) :]:
         key_place, key_simulate, key_learn = jax.random.split(jax.random.fold_in(key, i), 3)
         fraction = float("nan")
         if posterior is None:
