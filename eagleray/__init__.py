@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from eagleray.interop.datatree import to_datatree
     from eagleray.interop.reading import read_observation
     from eagleray.pipeline.amortised import infer, train
+    from eagleray.pipeline.batch import infer_each
     from eagleray.pipeline.exact import fit
     from eagleray.pipeline.problem_fit import fit_problem
-    from eagleray.pipeline.results import write_result
+    from eagleray.pipeline.results import write_batch, write_result
     from eagleray.problems import make_problem
 
 __all__ = [
@@ -31,12 +32,14 @@ __all__ = [
     "fit",
     "fit_problem",
     "infer",
+    "infer_each",
     "load_posterior",
     "make_problem",
     "read_observation",
     "save_posterior",
     "to_datatree",
     "train",
+    "write_batch",
     "write_result",
 ]
 
@@ -46,12 +49,14 @@ _HOMES = {
     "fit": "eagleray.pipeline.exact",
     "fit_problem": "eagleray.pipeline.problem_fit",
     "infer": "eagleray.pipeline.amortised",
+    "infer_each": "eagleray.pipeline.batch",
     "load_posterior": "eagleray.inference.storage",
     "make_problem": "eagleray.problems",
     "read_observation": "eagleray.interop.reading",
     "save_posterior": "eagleray.inference.storage",
     "to_datatree": "eagleray.interop.datatree",
     "train": "eagleray.pipeline.amortised",
+    "write_batch": "eagleray.pipeline.results",
     "write_result": "eagleray.pipeline.results",
 }
 

@@ -1,6 +1,7 @@
 """The command `eagleray`: each verb calls one function of the package."""
 
 import contextlib
+import functools
 import shlex
 import shutil
 import signal
@@ -133,6 +134,58 @@ def infer(
         )
         write_result(result, folder, posterior=posterior, overwrite=overwrite)
     _answer(result, folder)
+
+
+@app.command()
+def batch(
+    observations: Annotated[
+        list[Path], typer.Argument(help="A file for each observation, watched as those the network was trained on.")
+    ],
+    network: Annotated[Path, typer.Option(help="The trained network: a result's `network/`, or from `train`.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder; default: the first file's name + `_batch_eagleray`.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Posterior draws for each.", min=100)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of every random number.", min=0)] = 0,
+    dt: BinWidth = None,
+    counts_unit: CountsUnit = 1.0,
+    band: Band = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Answer for many observations with one trained network: a table with a line for each, and the draws.
+
+    A file that cannot be read, or was not watched as the network's simulations were, is refused in its line of the
+    table; the others are answered.
+    """
+    from eagleray.files import check_target
+
+    folder = out or Path(f"{_stem(observations)}_batch_eagleray")
+    check_target(folder, overwrite=overwrite)
+    from eagleray.inference.storage import load_posterior
+    from eagleray.interop.reading import read_for
+    from eagleray.pipeline.amortised import problem_name
+    from eagleray.pipeline.batch import infer_each
+    from eagleray.pipeline.results import write_batch
+    from eagleray.problems import find_problem
+
+    trained = load_posterior(network)
+    options = {"takes": find_problem(problem_name(trained)).takes, "dt": dt, "counts_unit": counts_unit, "band": band}
+    readers = {str(path): functools.partial(read_for, [path], **options) for path in observations}
+    command = shlex.join(["eagleray", *sys.argv[1:]])
+    with _progress(quiet) as watch:
+        found = infer_each(readers, trained, n_draws=draws, seed=seed, command=command, watch=watch)
+        write_batch(found, folder, overwrite=overwrite)
+    for name, reason in zip(found.names, found.refused, strict=True):
+        if reason:
+            _messages.print(f"Refused: {name}: {reason}", markup=False, style="yellow")
+    n_refused, n_doubted = sum(map(bool, found.refused)), sum(map(bool, found.warnings))
+    n_answered = len(found.names) - n_refused
+    Console().print(
+        f"{n_answered} answered, {n_doubted} of them with doubts; {n_refused} refused\nTable: {folder / 'summary.csv'}",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

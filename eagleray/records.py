@@ -540,3 +540,32 @@ class FitResult(Result):
     optimum: Optimum | None
     samples: Samples
     checks: tuple[PredictiveCheck, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Posteriors of many observations by one trained network.
+
+    Attributes:
+        names: (n_obs,) what the observations are called.
+        draws: Posterior draws by parameter name, each (n_obs, n_draws), in physical units; NaN where refused.
+        units: Unit of each parameter, for labels.
+        prior: Prior of each parameter, as text.
+        x_obs: (n_obs, n_features) the summaries that the network saw; NaN where refused.
+        feature_names: Name of each entry of the summary.
+        p_values: (n_obs,) part of the simulated summaries that lie at least as far out; NaN where refused.
+        warnings: For each its doubts in plain words; empty where there are none.
+        refused: For each why it could not be answered; empty where it was.
+        provenance: Versions, seed, command.
+    """
+
+    names: tuple[str, ...]
+    draws: Mapping[str, NDArray[np.floating]]
+    units: Mapping[str, str]
+    prior: Mapping[str, str]
+    x_obs: NDArray[np.floating]
+    feature_names: tuple[str, ...]
+    p_values: NDArray[np.floating]
+    warnings: tuple[tuple[str, ...], ...]
+    refused: tuple[str, ...]
+    provenance: Mapping[str, Any]

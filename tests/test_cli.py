@@ -174,6 +174,17 @@ def test_train_simulate_and_amortised_infer(tmp_path, monkeypatch, capsys):
     status, _, err = call("infer", "b.txt", "--network", "net", "--overwrite", "--prior", "rms=uniform(0.1,1)")
     assert status == 2
     assert "leave out what sets prior" in err
+    status, out, err = call("batch", "a.txt", "b.txt", "c.txt", "d.txt", "--network", "net", "-q", "--draws", "100")
+    assert status == 0, err
+    assert "2 answered" in out
+    assert "2 refused" in out
+    assert "Refused: c.txt: the network was trained for observations with dt 10" in err
+    assert "Refused: d.txt: " in err
+    assert len((tmp_path / "a_batch_eagleray" / "summary.csv").read_text().splitlines()) == 5
+    status, out, err = call("batch", "d.txt", "--network", "net", "-q", "--out", "none")
+    assert status == 2
+    assert "at least one observation must suit the network" in err
+    assert not (tmp_path / "none").exists()
     status, _, err = call("train", "c.txt", "--bank", "bank.zarr", "--out", "net2", *QUICK)
     assert status == 2
     assert "simulate" in err

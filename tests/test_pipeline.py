@@ -1,6 +1,8 @@
 """From an observation to a folder with its answer, with tiny settings."""
 
+import csv
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,8 @@ from eagleray.config import make_config
 from eagleray.errors import InputError
 from eagleray.inference.storage import load_posterior
 from eagleray.pipeline.amortised import default_cache, infer, matching_problem, observed_summary, simulate, train
-from eagleray.pipeline.results import write_result
+from eagleray.pipeline.batch import infer_each
+from eagleray.pipeline.results import write_batch, write_result
 from eagleray.problems import make_problem
 
 TINY = {
@@ -193,6 +196,78 @@ def test_existing_folders_are_kept_or_replaced_whole(answer, tmp_path, monkeypat
     assert not (folder / "posterior.json").exists()
     assert (folder / "posterior.nc").is_file()
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture
+def batch(answer, make_rates, observation):
+    """Four observations: the first, one like it, one that was watched otherwise, one that cannot be read."""
+
+    def unreadable():
+        raise InputError("b.txt must hold numbers, got 'b'")
+
+    observations = {
+        "first": observation,
+        "like it": lambda: make_rates(seed=1),
+        "shorter": make_rates(n_bins=100),
+        "unreadable": unreadable,
+    }
+    return infer_each(observations, answer[1], n_draws=400, watch=Stages())
+
+
+def test_many_observations_are_answered_as_one_is(answer, batch):
+    """The draws are others, the posterior is the same: its median is, within five of its errors."""
+    alone, _, _ = answer
+    assert batch.names == ("first", "like it", "shorter", "unreadable")
+    np.testing.assert_array_equal(batch.x_obs[0], alone.x_obs)
+    for name, values in alone.draws.items():
+        assert batch.draws[name].shape == (4, 400)
+        error = 1.25 * values.std() * np.sqrt(1 / 200 + 1 / 400)
+        assert abs(np.median(batch.draws[name][0]) - np.median(values)) < 5 * error
+    assert (batch.x_obs[1] != batch.x_obs[0]).any()
+    assert batch.p_values[0] == alone.typicality.p_value
+    assert set(batch.warnings[0]) <= {*alone.warnings}
+
+
+def test_what_cannot_be_answered_is_kept_with_the_reason(answer, batch, make_rates):
+    assert batch.refused[:2] == ("", "")
+    assert "n_bins 200, this one has 100" in batch.refused[2]
+    assert batch.refused[3] == "b.txt must hold numbers, got 'b'"
+    assert batch.warnings[2:] == ((), ())
+    for values in (*batch.draws.values(), batch.x_obs, batch.p_values):
+        assert np.isfinite(values[:2]).all()
+        assert np.isnan(values[2:]).all()
+    with pytest.raises(InputError, match="at least one .* suit the network, got none of 1: the network was trained"):
+        infer_each({"shorter": make_rates(n_bins=100)}, answer[1])
+    with pytest.raises(InputError, match="at least one, got none"):
+        infer_each({}, answer[1])
+
+
+def test_an_observation_beyond_the_simulations_is_doubted(answer, observation):
+    """Twin of the one that it was trained for: fainter than any rate of its prior, as noisy for its rate."""
+    faint = dataclasses.replace(observation, values=observation.values / 50, error=observation.error / np.sqrt(50))
+    found = infer_each({"first": observation, "faint": faint}, answer[1], n_draws=100)
+    assert not any("outside all simulations" in text for text in found.warnings[0])
+    assert any("outside all simulations" in text for text in found.warnings[1])
+
+
+def test_answers_for_many_are_a_folder(batch, tmp_path):
+    write_batch(batch, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["posterior.nc", "summary.csv"]
+    with (tmp_path / "out" / "summary.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["observation"] for row in rows] == list(batch.names)
+    assert float(rows[1]["rms_median"]) == pytest.approx(np.median(batch.draws["rms"][1]))
+    assert float(rows[1]["rms_low_68"]) < float(rows[1]["rms_median"]) < float(rows[1]["rms_high_68"])
+    assert rows[0]["doubts"] == " ".join(batch.warnings[0])
+    assert rows[3]["rms_median"] == rows[3]["p_typical"] == ""
+    assert rows[3]["refused"] == batch.refused[3]
+    with xr.open_datatree(tmp_path / "out" / "posterior.nc", engine="h5netcdf") as tree:
+        assert tree["posterior"]["rms"].dims == ("chain", "draw", "observation")
+        found = tree["posterior"]["rms"].sel(observation="like it").values
+        np.testing.assert_array_equal(found[0], batch.draws["rms"][1])
+        assert json.loads(tree.attrs["refused"])[3] == batch.refused[3]
+    with pytest.raises(InputError, match="exists"):
+        write_batch(batch, tmp_path / "out")
 
 
 def test_default_cache(monkeypatch, tmp_path):

@@ -26,7 +26,7 @@ def doubts(
     draws: Mapping[str, NDArray[np.floating]],
     calibration: Calibration,
     among_prior: Typicality,
-    among_posterior: Typicality,
+    among_posterior: Typicality | None,
     invalid_fraction: float,
     feature_names: tuple[str, ...],
 ) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ def doubts(
         draws: Posterior draws by name, each (n_draws,).
         calibration: Record of the network on fresh simulations.
         among_prior: The observed summary among those simulated from the prior.
-        among_posterior: The observed summary among those simulated from the posterior.
+        among_posterior: The observed summary among those simulated from the posterior; None where none were.
         invalid_fraction: Part of the training simulations that had no summary.
         feature_names: Name of each entry of the summary.
 
@@ -56,7 +56,7 @@ def doubts(
             f"The observation is unlike the simulations the network was trained on (p = {among_prior.p_value:.2g}): "
             "the model or its priors do not cover it, and the network extrapolates."
         )
-    if judge_predictive(among_posterior).state == "failed":
+    if among_posterior is not None and judge_predictive(among_posterior).state == "failed":
         found.append(
             f"Light curves simulated from the posterior do not look like the observation (p = "
             f"{among_posterior.p_value:.2g}): the model misses something in the data."

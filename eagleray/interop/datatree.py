@@ -1,6 +1,7 @@
 """Results as ArviZ groups: one `xarray.DataTree`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import xarray as xr
 
 from eagleray.errors import InputError
 from eagleray.interop.samples import sample_attributes, sample_stats
-from eagleray.records import FitResult, LightCurve, NetworkResult, Optimum, Result, TimeGrid
+from eagleray.records import Batch, FitResult, LightCurve, NetworkResult, Optimum, Result, TimeGrid
 
 
 def to_datatree(result: Result) -> xr.DataTree:
@@ -64,6 +65,31 @@ def to_datatree(result: Result) -> xr.DataTree:
     if isinstance(result, NetworkResult):
         tree["calibration"] = xr.DataTree(_calibration(result))
     tree.attrs = _attributes(result)
+    return tree
+
+
+def batch_datatree(batch: Batch) -> xr.DataTree:
+    """Posteriors of many observations as ArviZ groups.
+
+    Groups: `posterior` (named parameters by chain, draw and observation), `observed_data` (summaries, and the p-value
+    of each among simulated ones). Doubts and refusals are JSON lists among the root's attributes.
+
+    Args:
+        batch: Posteriors of many observations.
+    """
+    import arviz_base
+
+    coords = {"observation": list(batch.names), "feature": list(batch.feature_names)}
+    groups = {
+        "posterior": {name: values.T[None] for name, values in batch.draws.items()},
+        "observed_data": {"summary": batch.x_obs, "p_typical": batch.p_values},
+    }
+    dims = {name: ["observation"] for name in (*batch.draws, "p_typical")} | {"summary": ["observation", "feature"]}
+    tree = arviz_base.from_dict(groups, coords=coords, dims=dims)
+    for name, unit in batch.units.items():
+        tree["posterior"][name].attrs = {"units": unit, "prior": batch.prior[name]}
+    doubted = {"warnings": json.dumps(batch.warnings), "refused": json.dumps(batch.refused)}
+    tree.attrs = doubted | _plain(batch.provenance)
     return tree
 
 
@@ -122,11 +148,14 @@ def _attributes(result: Result) -> dict[str, Any]:
         "dt": shown.grid.dt,
         "start": shown.start,
     }
-    provenance = {
-        name: value if isinstance(value, str | int | float) else json.dumps(value)
-        for name, value in result.provenance.items()
+    return trust | observation | _plain(result.provenance)
+
+
+def _plain(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """What netCDF attributes can hold, and the rest as JSON."""
+    return {
+        name: value if isinstance(value, str | int | float) else json.dumps(value) for name, value in provenance.items()
     }
-    return trust | observation | provenance
 
 
 def _network_trust(result: NetworkResult) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def infer(
     x_obs = observed_summary(problem)
     if posterior is None:
         posterior, origin = _cached_or_trained(problem, config, cache, watch)
-    reference, record = _trust_records(posterior)
+    reference, record = trust_records(posterior)
 
     key_draws, key_predictive = jax.random.split(_keys(config.seed)[4])
     shown = light_curve_of(observation)
@@ -362,7 +362,7 @@ def _answered_config(config: Config, given: Trained | None) -> dict[str, Any]:
     return kept | {name: given.signature[name] for name in ("problem", "prior", "settings")}
 
 
-def _trust_records(posterior: Trained) -> tuple[ReferenceSummaries, Calibration]:
+def trust_records(posterior: Trained) -> tuple[ReferenceSummaries, Calibration]:
     """What the network knows of its own quality; refuse one that was never checked."""
     if posterior.reference is None or posterior.calibration is None:
         raise InputError(

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from eagleray.files import atomic_folder
 from eagleray.inference.storage import Trained, save_posterior
-from eagleray.interop.datatree import to_datatree
-from eagleray.records import Result
-from eagleray.report import render_images, write_figures, write_report, write_summary_csv
+from eagleray.interop.datatree import batch_datatree, to_datatree
+from eagleray.records import Batch, Result
+from eagleray.report import render_images, write_batch_csv, write_figures, write_report, write_summary_csv
 
 
 class Watch(Protocol):
@@ -47,6 +47,22 @@ def write_result(result: Result, folder: Path, *, posterior: Trained | None = No
         write_summary_csv(result, work / "summary.csv")
         if posterior is not None:
             save_posterior(posterior, work / "network")
+
+
+def write_batch(batch: Batch, folder: Path, *, overwrite: bool = False) -> None:
+    """Write the answers for many observations as a folder, whole or not at all: `posterior.nc` and `summary.csv`.
+
+    Args:
+        batch: The answers.
+        folder: Folder to make.
+        overwrite: Replace a folder that is there.
+
+    Raises:
+        InputError: If the folder exists and is not to be replaced, or cannot be written.
+    """
+    with atomic_folder(folder, overwrite=overwrite) as work:
+        batch_datatree(batch).to_netcdf(work / "posterior.nc", engine="h5netcdf")
+        write_batch_csv(batch, work / "summary.csv")
 
 
 def versions() -> dict[str, str]:

@@ -5,7 +5,7 @@ from eagleray.report.corner import corner_figure
 from eagleray.report.figures import calibration_figure, model_figure, render_images, training_figure
 from eagleray.report.light_curve import light_curve_figure
 from eagleray.report.page import render_page
-from eagleray.report.tables import ParameterRow, parameter_table, render_table, write_summary_csv
+from eagleray.report.tables import ParameterRow, parameter_table, render_table, write_batch_csv, write_summary_csv
 from eagleray.report.write import write_figures, write_report
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "render_page",
     "render_table",
     "training_figure",
+    "write_batch_csv",
     "write_figures",
     "write_report",
     "write_summary_csv",

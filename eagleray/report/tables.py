@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eagleray.files import write_atomic
-from eagleray.records import Result
+from eagleray.records import Batch, Result
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,6 +80,35 @@ def write_summary_csv(result: Result, path: str | os.PathLike[str]) -> Path:
     writer = csv.DictWriter(text, fieldnames=[field.name for field in dataclasses.fields(ParameterRow)])
     writer.writeheader()
     writer.writerows(dataclasses.asdict(row) for row in parameter_table(result))
+    return write_atomic(path, text.getvalue().encode())
+
+
+def write_batch_csv(batch: Batch, path: str | os.PathLike[str]) -> Path:
+    """Write a line for each of many observations: medians and central 68 % intervals, and what is doubted.
+
+    Args:
+        batch: Posteriors of many observations.
+        path: File to write. Columns: observation; of each parameter `_median`, `_low_68` and `_high_68`; `p_typical`;
+            `doubts` and `refused`, empty where there is nothing to say.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    columns = {
+        f"{name}{suffix}": np.quantile(values, q, axis=1)
+        for name, values in batch.draws.items()
+        for suffix, q in zip(("_median", "_low_68", "_high_68"), QUANTILES, strict=False)
+    }
+    columns["p_typical"] = batch.p_values
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["observation", *columns, "doubts", "refused"])
+    for i, name in enumerate(batch.names):
+        numbers = [float(values[i]) if not batch.refused[i] else "" for values in columns.values()]
+        writer.writerow([name, *numbers, " ".join(batch.warnings[i]), batch.refused[i]])
     return write_atomic(path, text.getvalue().encode())
 
 
