@@ -30,7 +30,8 @@ def infer_each(
     """Posteriors of many observations by one trained network.
 
     Each must be watched as those that the network was trained on. What cannot be answered is kept, with the reason.
-    Nothing is simulated: whether the model makes data like an observation is asked by `infer`, of one at a time.
+    Nothing is simulated: whether the model makes data like an observation is asked by `infer`, of one at a time. Each
+    is doubted by itself: of a thousand that the model describes, ten are unlike its simulations at p < 0.01.
 
     Args:
         observations: By name; or functions without arguments that read them, each called when its turn comes.
