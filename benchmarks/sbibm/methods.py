@@ -124,7 +124,8 @@ def amortised_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[
 def sequential_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[str, int]]) -> Iterator[Answer]:
     """Answers of the methods that simulate anew for each observation; arguments as in `amortised_answers`.
 
-    The first round serves all observations, and its validation loss chooses the configuration of the others.
+    The first round serves all observations, and its validation loss chooses the configuration of the next. What suits a
+    third of the simulations need not suit all: the last network is chosen anew.
     """
     key_bank, key_first = jax.random.split(jax.random.fold_in(key, 0))
     bank = simulations(task, key_bank, shares(n, N_ROUNDS)[0])
@@ -132,7 +133,7 @@ def sequential_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple
     first, chosen, _ = best_of(key_first, task.prior, bank, npe_configs(n))
     first_seconds = time.perf_counter() - start
     for i in sorted({i for _, i in wanted}):
-        key_rounds, key_nle, key_answer = jax.random.split(jax.random.fold_in(key, i), 3)
+        key_rounds, key_last, key_nle, key_answer = jax.random.split(jax.random.fold_in(key, i), 4)
         methods = [method for method, j in wanted if j == i]
         x_obs = task.observations[i - 1].x_obs.astype(np.float32)
         start = time.perf_counter()
@@ -145,14 +146,15 @@ def sequential_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple
             n_rounds=N_ROUNDS,
             first=(first, bank),
         )
-        facts = {"npe_chosen": chosen, "first_seconds": first_seconds, "rounds_seconds": time.perf_counter() - start}
-        facts |= {"prior_kept": found.kept[-1]}
-        sources: dict[str, Any] = {"tsnpe": found.posterior}
+        last = best_of(key_last, task.prior, found.bank, npe_configs(n))
+        facts = {"first_chosen": chosen, "first_seconds": first_seconds, "rounds_seconds": time.perf_counter() - start}
+        facts |= {"prior_kept": found.kept[-1], "npe_chosen": last.chosen, "npe_loss": min(last.losses)}
+        sources: dict[str, Any] = {"tsnpe": last.posterior}
         if "tsnpe_surrogate" in methods:
             nle = learn(key_nle, task.prior, found.bank, config=nle_config(n), n_parts=task.n_trials)
             facts |= {"nle_training_seconds": nle.history.seconds}
             # The network of the last round is right in the region alone: no share of the prior beyond it.
-            sources["tsnpe_surrogate"] = ReweightedPosterior(found.posterior, nle.log_likelihood, prior_share=0.0)
+            sources["tsnpe_surrogate"] = ReweightedPosterior(last.posterior, nle.log_likelihood, prior_share=0.0)
         for method in methods:
             yield answer(task, method, i, sources[method], key_answer, facts)
 
