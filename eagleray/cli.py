@@ -46,6 +46,7 @@ Settings = Annotated[
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file of settings; options given here win.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random number.")]
 Simulations = Annotated[int | None, typer.Option("--simulations", help="Simulations to train on.")]
+SeedFromZero = Annotated[int, typer.Option("--seed", help="Seed of every random number.", min=0)]
 BinWidth = Annotated[
     float | None, typer.Option("--dt", help="Bin width [s]: for events, or a multiple of a light curve's own.")
 ]
@@ -146,7 +147,7 @@ def batch(
         Path | None, typer.Option(help="Output folder; default: the first file's name + `_batch_eagleray`.")
     ] = None,
     draws: Annotated[int, typer.Option(help="Posterior draws for each.", min=100)] = 2000,
-    seed: Annotated[int, typer.Option(help="Seed of every random number.", min=0)] = 0,
+    seed: SeedFromZero = 0,
     dt: BinWidth = None,
     counts_unit: CountsUnit = 1.0,
     band: Band = 0,
@@ -362,7 +363,7 @@ def diagnose(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; default: the result's name + `_diagnosis`.")] = None,
     simulations: Annotated[int, typer.Option(help="Fresh simulations to test with.", min=100)] = 1000,
-    seed: Annotated[int, typer.Option(help="Seed of every random number.", min=0)] = 0,
+    seed: SeedFromZero = 0,
     dt: BinWidth = None,
     counts_unit: CountsUnit = 1.0,
     band: Band = 0,

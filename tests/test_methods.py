@@ -266,7 +266,9 @@ def test_rounds_go_on_from_an_amortised_posterior():
 
 def test_rounds_after_the_first_need_simulations():
     options = {"config": make_config({"n_simulations": 100}), "first": (None, bank_of("linear", 100))}
-    with pytest.raises(InputError, match="number of simulations, 0, got 2"):
+    with pytest.raises(
+        InputError, match="first must leave each later round a simulation, got 0 left of 100 for 2 rounds"
+    ):
         rounds(jax.random.key(0), LINEAR, pair_at(LINEAR, linear), X_LINEAR, **options)
 
 

@@ -94,8 +94,15 @@ def rounds(
     posterior, bank, kept = None, None, []
     if first is not None:
         (posterior, bank), kept = first, [1.0]
-        n_each = (len(bank.theta), *shares(config.n_simulations - len(bank.theta), n_rounds - 1))
-    for i, n in tuple(enumerate(n_each))[len(kept) :]:
+        n_left = config.n_simulations - len(bank.theta)
+        if not 1 <= n_rounds - 1 <= n_left:
+            raise InputError(
+                f"first must leave each later round a simulation, got {n_left} left of {config.n_simulations} for "
+                f"{n_rounds - 1} rounds; raise n_simulations or n_rounds"
+            )
+        n_each = (len(bank.theta), *shares(n_left, n_rounds - 1))
+    for i in range(len(kept), n_rounds):
+        n = n_each[i]
         key_place, key_simulate, key_learn = jax.random.split(jax.random.fold_in(key, i), 3)
         fraction = float("nan")
         if posterior is None:
