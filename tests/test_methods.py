@@ -236,7 +236,7 @@ def test_rounds_recover_the_linear_gaussian_posterior(name):
     assert len(found.bank.theta) == 3000
     if proposal == "truncated":
         assert found.kept[1] < 0.7
-    # The second round's parameters are where the posterior is; the prior's would have 1.00 +- 0.02 of the first's spread.
+    # The second round's parameters are where the posterior is; draws of the prior are as wide as the first's to 0.02.
     most = 0.9 if proposal == "truncated" else 0.8  # a region that leaves a thousandth out is wide
     assert found.bank.theta[1500:].std() < most * found.bank.theta[:1500].std()
 
