@@ -274,6 +274,24 @@ def test_rounds_after_the_first_need_simulations():
 
 
 @pytest.mark.slow
+def test_rounds_choose_a_training_in_every_round():
+    """The validation loss never takes what hardly trains."""
+    layer = SEQUENCES["tsnpe"][0]
+    idle, good = (
+        make_config(SMALL, layer, {"n_simulations": 2000, "training": {"max_epochs": epochs, "learning_rate": rate}})
+        for epochs, rate in ((1, 1e-6), (30, 0.005))
+    )
+    found = rounds(jax.random.key(5), LINEAR, pair_at(LINEAR, linear), X_LINEAR, config=(idle, good), n_rounds=2)
+    assert found.chosen == (1, 1)
+
+
+def test_rounds_refuse_trainings_with_different_numbers_of_simulations():
+    configs = [make_config({"n_simulations": n}) for n in (100, 200)]
+    with pytest.raises(InputError, match=r"configs must share one n_simulations, got \[100, 200\]"):
+        rounds(jax.random.key(0), LINEAR, pair_at(LINEAR, linear), X_LINEAR, config=configs)
+
+
+@pytest.mark.slow
 def test_snpe_without_its_correction_finds_another_posterior():
     """Twin of SNPE-C: the plain loss on parameters that came from the posterior counts the data twice."""
     config = make_config(SMALL, SEQUENCES["snpe-c"][0])

@@ -124,37 +124,38 @@ def amortised_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[
 def sequential_answers(task: BenchmarkTask, key: Key, n: int, wanted: list[tuple[str, int]]) -> Iterator[Answer]:
     """Answers of the methods that simulate anew for each observation; arguments as in `amortised_answers`.
 
-    The first round serves all observations, and its validation loss chooses the configuration of the next. What suits a
-    third of the simulations need not suit all: the last network is chosen anew.
+    The first round serves all observations. In each of the others validation losses choose the training for the first
+    of the observations, and the rest train alike: four trainings a round for all would take three times as long.
     """
     key_bank, key_first = jax.random.split(jax.random.fold_in(key, 0))
-    bank = simulations(task, key_bank, shares(n, N_ROUNDS)[0])
+    n_each = shares(n, N_ROUNDS)
+    first_bank = simulations(task, key_bank, n_each[0])
     start = time.perf_counter()
-    first, chosen, _ = best_of(key_first, task.prior, bank, npe_configs(n))
+    first, *_ = best_of(key_first, task.prior, first_bank, npe_configs(n))
     first_seconds = time.perf_counter() - start
+    chosen: dict[int, int] = {}
     for i in sorted({i for _, i in wanted}):
-        key_rounds, key_last, key_nle, key_answer = jax.random.split(jax.random.fold_in(key, i), 4)
+        key_rounds, key_nle, key_answer = jax.random.split(jax.random.fold_in(key, i), 3)
         methods = [method for method, j in wanted if j == i]
         x_obs = task.observations[i - 1].x_obs.astype(np.float32)
+        facts: dict[str, float] = {"first_seconds": first_seconds}
         start = time.perf_counter()
-        found = rounds(
-            key_rounds,
-            task.prior,
-            pair_at(task),
-            x_obs,
-            config=npe_configs(n)[chosen],
-            n_rounds=N_ROUNDS,
-            first=(first, bank),
-        )
-        last = best_of(key_last, task.prior, found.bank, npe_configs(n))
-        facts = {"first_chosen": chosen, "first_seconds": first_seconds, "rounds_seconds": time.perf_counter() - start}
-        facts |= {"prior_kept": found.kept[-1], "npe_chosen": last.chosen, "npe_loss": min(last.losses)}
-        sources: dict[str, Any] = {"tsnpe": last.posterior}
+        posterior, bank = first, first_bank
+        for r in range(1, N_ROUNDS):
+            configs = npe_configs(sum(n_each[: r + 1]))
+            config = configs[chosen[r]] if r in chosen else configs
+            key_round, before = jax.random.fold_in(key_rounds, r), (posterior, bank)
+            found = rounds(key_round, task.prior, pair_at(task), x_obs, config=config, n_rounds=2, first=before)
+            chosen.setdefault(r, found.chosen[0])
+            posterior, bank = found.posterior, found.bank
+            facts |= {f"chosen_{r + 1}": chosen[r], f"prior_kept_{r + 1}": found.kept[-1]}
+        facts |= {"rounds_seconds": time.perf_counter() - start, "npe_loss": min(posterior.history.validation_loss)}
+        sources: dict[str, Any] = {"tsnpe": posterior}
         if "tsnpe_surrogate" in methods:
-            nle = learn(key_nle, task.prior, found.bank, config=nle_config(n), n_parts=task.n_trials)
+            nle = learn(key_nle, task.prior, bank, config=nle_config(n), n_parts=task.n_trials)
             facts |= {"nle_training_seconds": nle.history.seconds}
             # The network of the last round is right in the region alone: no share of the prior beyond it.
-            sources["tsnpe_surrogate"] = ReweightedPosterior(last.posterior, nle.log_likelihood, prior_share=0.0)
+            sources["tsnpe_surrogate"] = ReweightedPosterior(posterior, nle.log_likelihood, prior_share=0.0)
         for method in methods:
             yield answer(task, method, i, sources[method], key_answer, facts)
 

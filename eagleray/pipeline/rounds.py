@@ -1,7 +1,7 @@
 """Rounds: simulate where the posterior of one observation is, learn, and again."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -14,7 +14,7 @@ from eagleray.errors import InputError
 from eagleray.inference.storage import Trained
 from eagleray.inference.surrogates import SurrogatePosterior
 from eagleray.networks.estimators import Context, as_context
-from eagleray.pipeline.learning import learn
+from eagleray.pipeline.search import best_of
 from eagleray.priors import Prior
 from eagleray.records import AnyArray, Bank, Key
 from eagleray.simulators.batch import map_draws
@@ -36,12 +36,14 @@ class Rounds:
         n_each: Number of simulations of each round.
         kept: Fraction of the prior, by its own measure, that each round's simulations came from; 1 for the first, NaN
             for draws from a posterior.
+        chosen: Place among the configurations of the one that each round learnt by; none for a round that was given.
     """
 
     posterior: Trained
     bank: Bank
     n_each: tuple[int, ...]
     kept: tuple[float, ...]
+    chosen: tuple[int, ...]
 
 
 def rounds(
@@ -50,7 +52,7 @@ def rounds(
     pair_at: PairAt,
     x_obs: Float[AnyArray, " n_features"],
     *,
-    config: Config | None = None,
+    config: Config | Sequence[Config] | None = None,
     proposal: Literal["truncated", "posterior"] = "truncated",
     n_rounds: int = 3,
     first: tuple[Trained, Bank] | None = None,
@@ -72,7 +74,8 @@ def rounds(
         pair_at: The simulator at one position.
         x_obs: (n_features,) the observation's summary.
         config: Settings; its n_simulations are shared out equally between the rounds, or what `first` leaves of them
-            between the others.
+            between the others. Of several, every round's validation loss chooses: what suits a third of the simulations
+            need not suit all.
         proposal: Where the rounds after the first simulate.
         n_rounds: Number of rounds, the first counted; 1 is no sequence at all.
         first: An amortised posterior and the simulations it learnt from, which then are the first round, the same for
@@ -82,22 +85,27 @@ def rounds(
         watch: Called with (rounds done, n_rounds).
 
     Raises:
-        InputError: If there are more rounds than simulations, or none after `first`.
+        InputError: If there are more rounds than simulations, none is left after `first`, or configurations differ in
+            their number of simulations; and as in `best_of`.
 
     References:
         TSNPE: Deistler, Goncalves & Macke (2022), NeurIPS 35, algorithm 1; SNPE-C: Greenberg, Nonnenmacher & Macke
         (2019), ICML 36; SNLE: Papamakarios, Sterratt & Murray (2019), AISTATS 22, algorithm 1; SNRE: Hermans, Begy &
         Louppe (2020), ICML 37; Durkan, Murray & Papamakarios (2020), ICML 37.
     """
-    config = config or Config()
-    n_each = shares(config.n_simulations, n_rounds)
-    posterior, bank, kept = None, None, []
+    configs = (config or Config(),) if isinstance(config, Config | None) else tuple(config)
+    n_all = {config.n_simulations for config in configs}
+    if len(n_all) != 1:
+        raise InputError(f"configs must share one n_simulations, got {sorted(n_all)}")
+    n_simulations = n_all.pop()
+    n_each = shares(n_simulations, n_rounds)
+    posterior, bank, kept, chosen = None, None, [], []
     if first is not None:
         (posterior, bank), kept = first, [1.0]
-        n_left = config.n_simulations - len(bank.theta)
+        n_left = n_simulations - len(bank.theta)
         if not 1 <= n_rounds - 1 <= n_left:
             raise InputError(
-                f"first must leave each later round a simulation, got {n_left} left of {config.n_simulations} for "
+                f"first must leave each later round a simulation, got {n_left} left of {n_simulations} for "
                 f"{n_rounds - 1} rounds; raise n_simulations or n_rounds"
             )
         n_each = (len(bank.theta), *shares(n_left, n_rounds - 1))
@@ -114,13 +122,14 @@ def rounds(
         simulated = map_draws(pair_at, key_simulate, n, inputs=positions)
         bank = simulated if bank is None else jax.tree.map(lambda *two: np.concatenate(two), bank, simulated)
         anywhere = proposal == "posterior" and i > 0
-        posterior = learn(key_learn, prior, bank, config=config, n_parts=n_parts, anywhere=anywhere)
+        posterior, place, _ = best_of(key_learn, prior, bank, configs, n_parts=n_parts, anywhere=anywhere)
         kept.append(fraction)
+        chosen.append(place)
         if watch is not None:
             watch(i + 1, n_rounds)
     if posterior is None or bank is None:
         raise AssertionError("shares gives at least one round")
-    return Rounds(posterior=posterior, bank=bank, n_each=n_each, kept=tuple(kept))
+    return Rounds(posterior=posterior, bank=bank, n_each=n_each, kept=tuple(kept), chosen=tuple(chosen))
 
 
 def shares(n: int, n_rounds: int) -> tuple[int, ...]:
