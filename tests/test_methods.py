@@ -140,6 +140,32 @@ def linear_draws(posterior, n=4000):
     return np.stack([draws["a"], draws["b"]], axis=1)
 
 
+def seen_seldom(key, theta):
+    """Data of which those with a large first number are seen more often."""
+    key_x, key_seen = jax.random.split(key)
+    x = linear(key_x, theta)
+    return jnp.where(jax.random.uniform(key_seen) < jax.nn.sigmoid(4.0 * (x[0] - 1.0)), x, jnp.nan)
+
+
+def finite_pair_at(key, position):
+    x = seen_seldom(key, LINEAR.constrain(position))[None]
+    return Bank(theta=position, x=x, valid=jnp.isfinite(x).all(axis=-1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["npe mixture", "nle", "nre a", "nre b", "nre c"])
+def test_simulations_that_fail_count_against_their_parameters(method):
+    """What is seen depends on x alone, so that the posterior is the same as if all were seen."""
+    theta = jax.random.normal(jax.random.key(4), (8000, 2))
+    bank = map_draws(finite_pair_at, jax.random.key(3), 8000, inputs=theta)
+    assert 0.15 < bank.valid.mean() < 0.35
+    posterior = learnt(LINEAR, bank, method)
+    assert agrees(linear_draws(posterior), *exact_linear())
+    if method == "nle":
+        alone = jax.tree.map(lambda leaf: leaf[bank.valid[:, 0]], bank)
+        assert not agrees(linear_draws(learnt(LINEAR, alone, method)), *exact_linear())
+
+
 @pytest.mark.slow
 def test_the_validation_loss_chooses_how_to_train():
     """Of steps far too small and of good ones; methods whose losses do not compare are refused."""

@@ -100,13 +100,12 @@ def run(
     start = time.perf_counter()
     bank = problem.simulate_bank(key_bank, n)
     simulating = time.perf_counter() - start
-    usable = np.asarray(bank.valid).any(axis=1)
-    bank = jax.tree.map(lambda a: np.asarray(a)[usable], bank)
+    seen = jax.tree.map(lambda a: np.asarray(a)[np.asarray(bank.valid).any(axis=1)], bank)
     for i, method in enumerate(("npe", "fmpe")):
         weighed = method == "npe" and "npe_exact" in methods and problem.log_likelihood is not None
         if method not in methods and not weighed:
             continue
-        posterior = learn(jax.random.fold_in(key_learn, i), problem.prior, bank, config=config(method, n, effort))
+        posterior = learn(jax.random.fold_in(key_learn, i), problem.prior, seen, config=config(method, n, effort))
         if method in methods:
             facts = {"simulating_seconds": simulating, "training_seconds": posterior.history.seconds}
             facts |= {"loss": min(posterior.history.validation_loss)}

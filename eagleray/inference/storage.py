@@ -15,13 +15,14 @@ from eagleray.errors import InputError
 from eagleray.files import atomic_folder
 from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.surrogates import SurrogatePosterior
-from eagleray.networks.estimators import Context, DensityEstimator, RatioEstimator, context_of
+from eagleray.networks.estimators import DensityEstimator, RatioEstimator, context_of
+from eagleray.networks.selection import Selection
 from eagleray.networks.settings import NetworkSettings, network_settings
 from eagleray.priors import Prior
 from eagleray.records import Calibration, ReferenceSummaries, TrainingHistory
 
-FORMAT = "eagleray posterior 5"
-_JSON, _WEIGHTS, _TRUST = "posterior.json", "weights", "trust.npz"
+FORMAT = "eagleray posterior 6"
+_JSON, _WEIGHTS, _SELECTION, _TRUST = "posterior.json", "weights", "selection", "trust.npz"
 _CALIBRATION_ARRAYS = ("ranks", "levels", "coverage", "p_values")
 _REFERENCE_ARRAYS = ("mean", "whitening", "distances", "low", "high")
 
@@ -31,6 +32,8 @@ Trained = AmortisedPosterior | SurrogatePosterior
 
 def save_posterior(posterior: Trained, folder: Path, *, overwrite: bool = False) -> None:
     """Write a trained posterior: `posterior.json`, `weights/` and `trust.npz`; whole, or not at all.
+
+    What a likelihood has learnt of p(valid | theta) goes to `selection/`.
 
     Args:
         posterior: A trained posterior with its calibration.
@@ -42,7 +45,7 @@ def save_posterior(posterior: Trained, folder: Path, *, overwrite: bool = False)
         ValueError: If the posterior has no calibration yet. It may have no reference summaries: `Features` have none.
     """
     trust = _trust(posterior)
-    network = posterior.network
+    network, selection = posterior.network, getattr(posterior, "selection", None)
     record = {
         "format": FORMAT,
         "kind": posterior.kind,
@@ -51,6 +54,7 @@ def save_posterior(posterior: Trained, folder: Path, *, overwrite: bool = False)
         "context": network.context,
         "n_parts": getattr(posterior, "n_parts", 1),
         "settings": dataclasses.asdict(posterior.settings),
+        "selection": selection is not None,
         "signature": posterior.signature,
         "history": dataclasses.asdict(posterior.history),
         "calibration": trust.pop("record"),
@@ -61,6 +65,9 @@ def save_posterior(posterior: Trained, folder: Path, *, overwrite: bool = False)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(work / _WEIGHTS, nnx.to_pure_dict(nnx.state(network)))
             checkpointer.wait_until_finished()
+            if selection is not None:
+                checkpointer.save(work / _SELECTION, nnx.to_pure_dict(nnx.state(selection)))
+                checkpointer.wait_until_finished()
         np.savez_compressed(work / _TRUST, **trust)
 
 
@@ -84,8 +91,9 @@ def load_posterior(folder: Path) -> Trained:
             "history": TrainingHistory(**{k: _tuple(v) for k, v in record["history"].items()}),
             "provenance": record["provenance"],
         }
+        make = RatioEstimator if record["kind"] == "ratio" else DensityEstimator
         shapes = record["value"], context_of(record["context"])
-        shared["network"] = _load_network(folder / _WEIGHTS, record["kind"], shapes, shared["settings"])
+        shared["network"] = _load_network(folder / _WEIGHTS, make, shapes, shared["settings"])
         n_theta = record["context"][0][1][0] if record["kind"] == "likelihood" else record["value"]
         if n_theta != len(shared["prior"].names):
             raise ValueError(f"{n_theta} numbers for {len(shared['prior'].names)} parameters")
@@ -97,7 +105,8 @@ def load_posterior(folder: Path) -> Trained:
                 shared["reference"] = ReferenceSummaries(**{name: trust[name] for name in _REFERENCE_ARRAYS})
         if record["kind"] == AmortisedPosterior.kind:
             return AmortisedPosterior(**shared)
-        return SurrogatePosterior(**shared, n_parts=record["n_parts"])
+        selection = _load_network(folder / _SELECTION, Selection, (n_theta,), None) if record["selection"] else None
+        return SurrogatePosterior(**shared, n_parts=record["n_parts"], selection=selection)
     except InputError:
         raise
     except Exception as error:  # whatever a damaged folder makes the readers raise
@@ -118,9 +127,8 @@ def _trust(posterior: Trained) -> dict[str, Any]:
     return {"record": record} | arrays | of_reference
 
 
-def _load_network(weights: Path, kind: str, shapes: tuple[int, Context], settings: NetworkSettings) -> Any:
+def _load_network(weights: Path, make: Any, shapes: tuple[Any, ...], settings: NetworkSettings | None) -> Any:
     """A network with its saved weights."""
-    make = RatioEstimator if kind == "ratio" else DensityEstimator
     network = nnx.eval_shape(lambda: make(*shapes, settings, rngs=nnx.Rngs(0)))
     graphdef, state = nnx.split(network)
     with ocp.StandardCheckpointer() as checkpointer:

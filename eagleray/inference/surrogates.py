@@ -14,6 +14,7 @@ from eagleray.errors import InputError
 from eagleray.inference.posteriors import Answer
 from eagleray.inference.samplers import sample
 from eagleray.networks.estimators import Context, DensityEstimator, RatioEstimator, as_context, context_shapes
+from eagleray.networks.selection import Selection
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
 from eagleray.records import Calibration, Key, ReferenceSummaries, Samples, Theta, TrainingHistory
@@ -33,6 +34,7 @@ class SurrogatePosterior:
         network: The trained network: of x given theta (likelihood), or of theta given x (ratio).
         settings: What the network is made of.
         n_parts: Parts of the data that are independent given theta and share one density; 1: the data as a whole.
+        selection: p(valid | theta), where some simulations of a likelihood were not valid; None where all were.
         signature: What the network is a function of (`Problem.signature`).
         history: Training curve.
         calibration: Record on fresh simulations; None until it was made.
@@ -48,6 +50,7 @@ class SurrogatePosterior:
         settings: NetworkSettings,
         history: TrainingHistory,
         n_parts: int = 1,
+        selection: Selection | None = None,
         signature: Mapping[str, Any] | None = None,
         calibration: Calibration | None = None,
         reference: ReferenceSummaries | None = None,
@@ -59,6 +62,7 @@ class SurrogatePosterior:
         self.network = network
         self.settings = settings
         self.n_parts = n_parts
+        self.selection = selection
         self.signature = dict(signature or {})
         self.history = history
         self.calibration = calibration
@@ -82,7 +86,7 @@ class SurrogatePosterior:
             raise InputError(f"x must have the shape {_said(shapes)} of the training data, got {_said(seen)}")
 
     def log_likelihood(self, theta: Theta, x: Context) -> Float[Array, ""]:
-        """Learnt ln p(x | theta) of one set of parameters; of a ratio, minus ln p(x).
+        """Learnt ln p(x, valid | theta) of one set of parameters; of a ratio, minus ln p(x).
 
         Args:
             theta: Parameter name -> value, in physical units and inside the prior's support.
@@ -100,10 +104,11 @@ class SurrogatePosterior:
         self._check(x)
         if isinstance(network, RatioEstimator):
             return network.log_ratio(position, x)
+        seen = 0.0 if self.selection is None else self.selection.log_prob(position)
         if self.n_parts == 1:
-            return network.log_prob(x, position)
+            return seen + network.log_prob(x, position)
         parts = x.reshape(self.n_parts, -1)
-        return jax.vmap(network.log_prob, in_axes=(0, None))(parts, position).sum()
+        return seen + jax.vmap(network.log_prob, in_axes=(0, None))(parts, position).sum()
 
     def sample_chains(self, key: Key, x_obs: Context, method: str = _SAMPLER, **options: Any) -> Samples:
         """Draws of one observation with their diagnostics; programs are kept from one observation to the next.

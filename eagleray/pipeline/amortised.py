@@ -29,8 +29,6 @@ from eagleray.training.data import Reader, Simulated
 
 # Posterior draws behind each calibration rank.
 _N_RANK_DRAWS = 200
-# Fraction of simulations without a summary above which a likelihood that ignores them is wrong.
-_MOST_INVALID = 0.01
 # Simulated summaries behind the typicality of an observed one.
 _N_REFERENCE = 6000
 # How far errors and the like may be from those a network was trained with [relative].
@@ -87,12 +85,7 @@ def train(
         bank = simulate(problem, n=config.n_simulations, seed=config.seed, watch=watch)
     # What is not in memory is judged by a part, simulated alike.
     known = bank if isinstance(bank, Bank) else simulate(problem, n=_N_REFERENCE, seed=config.seed, watch=watch)
-    known, invalid_fraction = _usable(known)
-    if config.method != "npe" and invalid_fraction > _MOST_INVALID:
-        raise InputError(
-            f"{config.method} needs simulations that nearly all have a summary, got {invalid_fraction:.1%} without; "
-            "use npe, or narrow the prior"
-        )
+    invalid_fraction = _invalid_fraction(known)
     if bank is None:
         source = Simulated(draw=lambda key: _row(problem.draw_pair(key)), steps_per_epoch=config.steps_per_epoch)
         n_simulations = config.training.max_epochs * config.steps_per_epoch * config.training.batch_size
@@ -372,15 +365,15 @@ def trust_records(posterior: Trained) -> tuple[ReferenceSummaries, Calibration]:
     return posterior.reference, posterior.calibration
 
 
-def _usable(bank: Bank) -> tuple[Bank, float]:
-    """The parameter sets with a finite summary at all, and the fraction of summaries that are not finite."""
+def _invalid_fraction(bank: Bank) -> float:
+    """The fraction of summaries that are not finite; refuse when it is most of them."""
     valid = np.asarray(bank.valid)
     if valid.mean() < 0.5:
         raise InputError(
             f"{(~valid).sum()} of {valid.size} simulations have no positive mean rate; raise the lower bound of the "
             "prior of the rate, or use wider bins"
         )
-    return jax.tree.map(lambda a: a[valid.any(axis=1)], bank), float(1 - valid.mean())
+    return float(1 - valid.mean())
 
 
 def _keys(seed: int) -> Key:

@@ -19,11 +19,12 @@ from eagleray.networks.densities.coupling import CouplingSettings
 from eagleray.networks.densities.mixed import MixedSettings
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
 from eagleray.networks.layers import new_network
+from eagleray.networks.selection import Selection
 from eagleray.networks.settings import NetworkSettings
 from eagleray.priors import Prior
 from eagleray.records import Bank, Features, Key
 from eagleray.training.data import Reader, Simulated, draw_rows, read_chunks, split_chunks, split_validation
-from eagleray.training.loop import EpochReport, fit
+from eagleray.training.loop import EpochReport, TrainingSettings, fit
 from eagleray.training.losses import (
     atomic_loss,
     factorised_loss,
@@ -31,6 +32,7 @@ from eagleray.training.losses import (
     network_loss,
     posterior_loss,
     ratio_loss,
+    selection_loss,
 )
 
 _KINDS = {"npe": "posterior", "nle": "likelihood", "nre": "ratio"}
@@ -60,8 +62,9 @@ def learn(
         key: Typed PRNG key; consumed.
         prior: Named priors. The parameters were drawn from them, or for npe from a part of their support that holds the
             posterior; for nle and nre they may come from anywhere.
-        simulations: What to train on. Those that are not valid do no harm to npe; nle and nre take x as if nothing had
-            been left out, and p(valid | theta) is missing in what they learn.
+        simulations: What to train on. Those that are not valid have no x to learn from, but count: an observation is
+            valid, so that parameters that seldom give valid data are less likely. npe and nre learn that by themselves,
+            nle learns p(valid | theta) beside p(x | theta, valid).
         config: Method, network and training.
         n_parts: Parts of x, of equal size and one after the other, that are independent given theta; for nle.
         anywhere: Whether the parameters came from elsewhere than the prior; npe is then trained by atoms.
@@ -120,7 +123,28 @@ def learn(
         "signature": {},
         **about,
     }
-    return AmortisedPosterior(**shared) if config.method == "npe" else SurrogatePosterior(**shared, n_parts=n_parts)
+    if config.method == "npe":
+        return AmortisedPosterior(**shared)
+    selection = None
+    if config.method == "nle" and not (some[2].all() and np.all(validation[2])):
+        key_selection = jax.random.fold_in(key_fit, 0)
+        selection = _learn_selection(key_selection, training, validation, some, config.training, folder)
+    return SurrogatePosterior(**shared, n_parts=n_parts, selection=selection)
+
+
+def _learn_selection(
+    key: Key, training: Any, validation: Any, some: Any, settings: TrainingSettings, folder: Path | None
+) -> Selection:
+    """p(valid | theta) of the same simulations."""
+    key_weights, key_fit = jax.random.split(key)
+    network = new_network(Selection, (some[0].shape[-1],), None, key_weights)
+    network.learn_scales(some[0])
+    params, loss = network_loss(selection_loss, network)
+    checkpoint = None if folder is None else folder / "checkpoint_selection"
+    params, _ = fit(
+        loss, params, training, validation, key_fit, settings=settings, fault_folder=folder, checkpoint=checkpoint
+    )
+    return nnx.merge(loss.graphdef, params, loss.constants)
 
 
 def _objective(

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float
 from eagleray.errors import InputError
 from eagleray.networks.emulators import Emulator
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
+from eagleray.networks.selection import Selection
 from eagleray.records import Key
 
 Loss = Callable[[Any, Any, Key], Float[Array, ""]]
@@ -181,8 +182,24 @@ class RatioSettings:
             raise ValueError(f"balance must be at least 0, and 0 but for the kind a, got {self.balance!r}")
 
 
+def selection_loss(network: Selection, batch: Batch, key: Key) -> Float[Array, ""]:
+    """Minus the mean ln probability of what is and what is not valid [nats], over all views.
+
+    Args:
+        network: Chance to be valid given theta.
+        batch: theta, x, valid; x is not looked at.
+        key: Not used.
+    """
+    del key
+    theta, _, valid = batch
+    log_odds = jax.vmap(network.log_odds)(theta)[:, None]
+    return jax.nn.softplus(jnp.where(valid, -log_odds, log_odds)).mean()
+
+
 def ratio_loss(network: RatioEstimator, batch: Batch, key: Key, *, settings: RatioSettings) -> Float[Array, ""]:
     """Neural ratio estimation: tell the theta that made x from thetas that did not, which are others of the batch.
+
+    These are shown whether or not their own data are valid, so that the ratio holds p(valid | theta).
 
     Args:
         network: Ratio of theta and x.

@@ -21,6 +21,7 @@ from eagleray.inference.posteriors import AmortisedPosterior
 from eagleray.inference.storage import load_posterior, save_posterior
 from eagleray.inference.surrogates import SurrogatePosterior
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
+from eagleray.networks.selection import Selection
 from eagleray.networks.settings import network_settings
 from eagleray.priors import Prior
 from eagleray.records import TrainingHistory
@@ -151,6 +152,13 @@ def test_disk_round_trip(posterior, log_prob, saved):
     np.testing.assert_array_equal(log_prob(THETA), jax.jit(lambda theta: loaded.log_prob(theta, X))(THETA))
 
 
+def selective():
+    """A selection that depends on the parameters."""
+    network = Selection(2, rngs=nnx.Rngs(5))
+    network.logit.output.kernel.set_value(jnp.ones((64, 1)))
+    return network
+
+
 @pytest.mark.parametrize("kind", ["likelihood", pytest.param("ratio", marks=pytest.mark.slow)])
 def test_learnt_likelihoods_and_ratios_go_to_disk_and_back(posterior, tmp_path, kind):
     make, sizes = {"likelihood": (DensityEstimator, (1, 2)), "ratio": (RatioEstimator, (2, 3))}[kind]
@@ -160,6 +168,7 @@ def test_learnt_likelihoods_and_ratios_go_to_disk_and_back(posterior, tmp_path, 
         settings=SMALL,
         history=posterior.history,
         n_parts=3 if kind == "likelihood" else 1,
+        selection=selective() if kind == "likelihood" else None,
         calibration=posterior.calibration,
         reference=posterior.reference,
     )
@@ -170,6 +179,10 @@ def test_learnt_likelihoods_and_ratios_go_to_disk_and_back(posterior, tmp_path, 
     found = [float(jax.jit(each.log_likelihood)(THETA, X)) for each in (surrogate, loaded)]
     assert np.isfinite(found).all()
     assert found[0] == found[1]
+    if kind == "likelihood":
+        chance = surrogate.selection.log_prob(surrogate.prior.unconstrain(THETA))
+        surrogate.selection = None
+        np.testing.assert_allclose(found[0] - float(surrogate.log_likelihood(THETA, X)), float(chance), rtol=1e-4)
     answer = loaded.answer(jax.random.key(0), X, 40, method="nuts", n_warmup=50)  # ten draws of each chain
     assert answer.log_prob.shape == (40,)
     assert any("effective" in warning for warning in answer.warnings)

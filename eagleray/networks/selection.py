@@ -1,0 +1,40 @@
+"""Which data are ever seen: the chance that a simulation is valid, given its parameters."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from eagleray.networks.layers import Mlp
+from eagleray.networks.warps import Warp
+from eagleray.records import AnyArray
+
+_HIDDEN = (64, 64)
+
+
+class Selection(nnx.Module):
+    """Ln p(valid | theta), by a classifier.
+
+    Args:
+        n_theta: Number of parameters.
+        settings: None; there is nothing to choose.
+        rngs: Keys for the initial weights.
+    """
+
+    def __init__(self, n_theta: int, settings: Any = None, *, rngs: nnx.Rngs) -> None:
+        """Start with even odds everywhere."""
+        self.warp = Warp(n_theta)
+        self.logit = Mlp(n_theta, _HIDDEN, 1, zero_output=True, rngs=rngs)
+
+    def learn_scales(self, theta: Float[AnyArray, "n n_theta"]) -> None:
+        """Take scales from training data."""
+        self.warp.learn(theta, bend=False)
+
+    def log_odds(self, theta: Float[Array, " n_theta"]) -> Float[Array, ""]:
+        """Ln of p(valid | theta) over p(not valid | theta)."""
+        return self.logit(self.warp(theta))[0]
+
+    def log_prob(self, theta: Float[Array, " n_theta"]) -> Float[Array, ""]:
+        """Ln p(valid | theta)."""
+        return jax.nn.log_sigmoid(self.log_odds(theta))
