@@ -3,9 +3,10 @@
     python -m benchmarks.xtbm.references --tasks all [--observations 10] [--sbc 200] [--folder FOLDER]
 
 Where the likelihood is known, adaptive importance sampling; NUTS where its weights are not to be trusted, and where the
-rate is latent. Each task's file holds the true parameters and draws, what is known of the convergence of each, and the
-ranks of true parameters among draws for fresh data (simulation-based calibration of the reference itself). A task that
-has a file with enough of both is left alone; one that was cut short goes on.
+rate is latent; tempered Monte Carlo where chains do not agree, as between modes. Each task's file holds the true
+parameters and draws, what is known of the convergence of each, and the ranks of true parameters among draws for fresh
+data (simulation-based calibration of the reference itself). A task that has a file with enough of both is left alone;
+one that was cut short goes on.
 """
 
 import argparse
@@ -28,10 +29,11 @@ from eagleray.records import Samples
 
 FOLDER = Path(__file__).parent / "references"
 N_DRAWS = 2000
-# Tried one after the other until chains agree.
+# Tried one after the other until chains, or runs, agree.
 _EFFORTS = (
-    {"n_chains": 4, "n_draws": 2000, "n_warmup": 1000, "target_acceptance": 0.95},
-    {"n_chains": 4, "n_draws": 10_000, "n_warmup": 3000, "target_acceptance": 0.99},
+    {"method": "nuts", "n_chains": 4, "n_draws": 2000, "n_warmup": 1000, "target_acceptance": 0.95},
+    {"method": "nuts", "n_chains": 4, "n_draws": 10_000, "n_warmup": 3000, "target_acceptance": 0.99},
+    {"method": "tempered_smc", "n_chains": 4, "n_draws": 1000},
 )
 _MOST_RHAT, _LEAST_ESS = 1.01, 800
 # Tried one after the other while weights are even but too few are effective.
@@ -42,20 +44,20 @@ _SEED = 7
 
 
 def posterior(problem: Problem, data: Any, key: Any, options: dict[str, Any]) -> Samples:
-    """NUTS on the exact posterior of data, in the precision that is on."""
+    """Draws by a sampler on the exact posterior of data, in the precision that is on; NUTS by default."""
     if problem.cox is not None:
         return sample(key, cox_target(problem.prior, problem.cox(data)), **options)
     return sample(key, problem, data=data, **options)
 
 
-def checked_posterior(problem: Problem, data: Any, key: Any) -> tuple[np.ndarray, dict[str, Any]]:
+def checked_posterior(problem: Problem, data: Any, key: Any, n_done: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
     """Draws (n_draws, n_theta) of the first effort whose chains agree, or of the last, and what is known of them."""
     names, facts, flat = problem.prior.names, {}, np.zeros((0, 0))
-    for effort, options in enumerate(_EFFORTS):
+    for effort, options in list(enumerate(_EFFORTS))[n_done:]:
         start = time.perf_counter()
         found = posterior(problem, data, jax.random.fold_in(key, effort), options)
         facts = {
-            "sampler": "nuts",
+            "sampler": options["method"],
             "effort": effort,
             "rhat": max(float(v) for v in found.rhat.values()),
             "ess": min(float(min(found.ess_bulk[n], found.ess_tail[n])) for n in names),
@@ -74,6 +76,11 @@ def is_good(facts: dict[str, Any]) -> bool:
         return facts["pareto_k"] <= _MOST_PARETO_K and facts["effective"] >= _LEAST_EFFECTIVE
     converged = facts["rhat"] <= _MOST_RHAT and facts["ess"] >= _LEAST_ESS and not facts["divergent"]
     return converged or facts["effort"] == len(_EFFORTS) - 1
+
+
+def is_uneven(facts: dict[str, Any]) -> bool:
+    """Whether weights were tried, are not to be trusted, and nothing else was tried yet."""
+    return facts["sampler"] == "importance" and not is_good(facts)
 
 
 def in_double(data: Any) -> Any:
@@ -126,7 +133,7 @@ def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
     with jax.enable_x64(True):
         likelihood = problem.log_likelihood if problem.cox is None else None
         for n_proposed in _N_PROPOSED if likelihood else ():
-            todo = [i for i in range(n_observations) if i >= len(draws) or not is_good(facts["observations"][i])]
+            todo = [i for i in range(n_observations) if i >= len(draws) or is_uneven(facts["observations"][i])]
             if todo:
                 chosen_data = stacked([seen.data[i] for i in todo])
                 found, each = sample_each(key, problem.prior, likelihood, chosen_data, N_DRAWS, n_proposed=n_proposed)
@@ -135,7 +142,8 @@ def make(name: str, n_observations: int, n_sbc: int, folder: Path) -> None:
                 keep()
         for i in range(n_observations):
             if i >= len(draws) or not is_good(facts["observations"][i]):
-                record(i, *checked_posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i)))
+                n_done = facts["observations"][i].get("effort", -1) + 1 if i < len(draws) else 0
+                record(i, *checked_posterior(problem, in_double(seen.data[i]), jax.random.fold_in(key, i), n_done))
                 keep()
         at_once = max(n_sbc, 1) if likelihood else 1  # chains take long, and are kept one by one
         for i in range(len(facts["ranks"]), n_sbc, at_once):
@@ -151,9 +159,9 @@ def summary(facts: dict[str, Any]) -> dict[str, Any]:
     Chains are correlated, so ranks are compared by their p-value after thinning to as many values as draws are worth.
     """
     each = facts["observations"]
-    chains = [one for one in each if one["sampler"] == "nuts"]
+    chains = [one for one in each if one["sampler"] != "importance"]
     weighed = [one for one in each if one["sampler"] == "importance"]
-    found: dict[str, Any] = {"nuts": len(chains)}
+    found: dict[str, Any] = {s: sum(one["sampler"] == s for one in each) for s in ("nuts", "tempered_smc")}
     if chains:
         found |= {"rhat": max(one["rhat"] for one in chains), "ess": min(one["ess"] for one in chains)}
         found |= {"divergent": sum(one["divergent"] for one in chains)}
