@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from eagleray.errors import InputError
+from eagleray.networks.densities.autoregressive import MaskedMlp
 from eagleray.networks.embeddings.relevance import depends_on
 from eagleray.networks.embeddings.vectors import MlpSettings
 from eagleray.networks.estimators import DensityEstimator, RatioEstimator
@@ -133,12 +134,24 @@ def test_ratios_are_those_of_pairs_and_start_at_one():
     )
 
 
-def test_half_precision_products_change_little_and_return_single_precision():
+def masked(value):
+    """Of three entries, without a context to speak of, so that nothing but masked products is in half precision."""
+    network = MaskedMlp(3, 1, (16, 16), 2, rngs=nnx.Rngs(0))
+    network.output.kernel.set_value(jnp.ones((16, 6)))
+    return network, lambda: network(value, jnp.zeros(1))
+
+
+def residual(value):
     network = ResidualMlp(3, 16, 2, 2, rngs=nnx.Rngs(0))
-    x = jnp.array([0.3, -1.0, 2.0])
-    single = jax.jit(lambda x: network(x))(x)
+    return network, lambda: network(value)
+
+
+@pytest.mark.parametrize("make", [residual, masked])
+def test_half_precision_products_change_little_and_return_single_precision(make):
+    network, call = make(jnp.array([0.3, -1.0, 2.0]))
+    single = jax.jit(call)()
     compute_in(network, jnp.bfloat16)
-    half = jax.jit(lambda x: network(x))(x)
+    half = jax.jit(lambda: call())()
     assert half.dtype == jnp.float32
     assert 0 < float(jnp.abs(half - single).max()) < 0.1
 

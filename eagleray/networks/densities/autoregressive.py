@@ -63,11 +63,15 @@ class MaskedMlp(nnx.Module):
         """Outputs of every entry, given the entries before it."""
         hidden = value
         for linear, from_context, mask in zip(self.linears, self.contexts, self.masks, strict=True):
-            weights = linear.kernel[...] * mask[...]
-            hidden = jax.nn.silu(hidden @ weights + from_context(context))
-        weights = self.output.kernel[...] * self.output_mask[...]
-        outputs = hidden @ weights + self.output_context(context)
+            hidden = jax.nn.silu(_masked(linear, mask, hidden) + from_context(context))
+        outputs = _masked(self.output, self.output_mask, hidden) + self.output_context(context)
         return outputs.reshape(self.n_value, self.n_outputs).astype(value.dtype)
+
+
+def _masked(linear: nnx.Linear, mask: Constant, value: Array) -> Array:
+    """A linear layer without some of its weights, in its precision."""
+    dtype = linear.dtype or value.dtype
+    return value.astype(dtype) @ (linear.kernel[...] * mask[...]).astype(dtype)
 
 
 class AutoregressiveLayer(nnx.Module):
