@@ -317,7 +317,8 @@ def train(
         posterior = amortised.train(task, config=settings, bank=simulated, folder=state, watch=watch)
     save_posterior(posterior, out, overwrite=overwrite)
     shutil.move(state / "metrics.csv", out / "metrics.csv")
-    shutil.rmtree(state / "checkpoint")
+    for checkpoint in state.glob("checkpoint*"):
+        shutil.rmtree(checkpoint)
     with contextlib.suppress(OSError):  # there is something of somebody else's in it
         state.rmdir()
     _messages.print(f"Network: {out}")

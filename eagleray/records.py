@@ -213,7 +213,7 @@ class Bank:
         x: (n, n_views, n_features) summaries of light curves simulated with each set of parameters; or `Features`, or
             an array with more axes, with the leading axes (n, n_views) on every leaf.
         valid: (n, n_views) whether each summary is finite. Leaving a pair out because of its x, and of nothing else,
-            leaves p(theta | x) unchanged.
+            leaves p(theta | x) unchanged; a likelihood p(x | theta) also needs to know which were left out.
     """
 
     theta: Float[AnyArray, "n n_theta"]

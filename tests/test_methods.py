@@ -166,6 +166,30 @@ def test_simulations_that_fail_count_against_their_parameters(method):
         assert not agrees(linear_draws(learnt(LINEAR, alone, method)), *exact_linear())
 
 
+def test_simulations_none_of_which_is_valid_are_refused():
+    bank = bank_of("linear", 400)
+    for valid in (np.zeros((400, 1), bool), np.arange(400)[:, None] == 0):
+        with pytest.raises(InputError, match="simulations must be valid, got none of"):
+            learn(jax.random.key(0), LINEAR, dataclasses.replace(bank, valid=valid))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [False, True])
+def test_balance_is_that_of_the_simulations_that_exist(fails):
+    """Near x = 0, which stands where there is no x."""
+    theta = jax.random.normal(jax.random.key(4), (8000, 2))
+    bank = map_draws(pair_at(LINEAR, linear), jax.random.key(3), 8000, inputs=theta)
+    if fails:  # at random, so that the posterior is the same
+        valid = np.random.default_rng(0).random((8000, 1)) < 0.5
+        bank = dataclasses.replace(bank, x=np.where(valid[..., None], bank.x, np.nan), valid=valid)
+    layer = {"ratio": {"kind": "a", "balance": 100.0}}
+    posterior = learn(jax.random.key(1), LINEAR, bank, config=make_config(SMALL, METHODS["nre a"], layer))
+    _, sd = exact_linear()
+    draws = posterior.sample(jax.random.key(2), np.array([0.1, 0.05, 0.05], np.float32), 4000)
+    for name, exact in zip("ab", sd, strict=True):
+        assert draws[name].std() < 1.5 * exact
+
+
 @pytest.mark.slow
 def test_the_validation_loss_chooses_how_to_train():
     """Of steps far too small and of good ones; methods whose losses do not compare are refused."""

@@ -66,7 +66,9 @@ def doubts(
         found.append(f"The network's calibration is in doubt; more simulations may mend it. {verdict.sentence}")
     found += _pressing(prior, draws)
     if invalid_fraction > 0.01:
-        found.append(f"{invalid_fraction:.1%} of the simulations had no positive mean rate and were left out.")
+        found.append(
+            f"{invalid_fraction:.1%} of the simulations had no positive mean rate and gave nothing to learn from."
+        )
     return tuple(found)
 
 

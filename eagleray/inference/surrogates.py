@@ -86,7 +86,7 @@ class SurrogatePosterior:
             raise InputError(f"x must have the shape {_said(shapes)} of the training data, got {_said(seen)}")
 
     def log_likelihood(self, theta: Theta, x: Context) -> Float[Array, ""]:
-        """Learnt ln p(x, valid | theta) of one set of parameters; of a ratio, minus ln p(x).
+        """Learnt ln p(x, valid | theta) of one set of parameters; of a ratio, minus ln p(x, valid).
 
         Args:
             theta: Parameter name -> value, in physical units and inside the prior's support.

@@ -70,8 +70,8 @@ def learn(
         anywhere: Whether the parameters came from elsewhere than the prior; npe is then trained by atoms.
         start: A posterior whose weights and scales are the start, of the same method and shapes; default: new ones.
         report: Called after each epoch.
-        folder: Folder for checkpoints, from which training goes on if it was cut short, `metrics.csv`, and what is kept
-            of a fault; default: nothing is written.
+        folder: Folder for checkpoints (`checkpoint`, `checkpoint_selection`), from which training goes on if it was cut
+            short, `metrics.csv`, and what is kept of a fault; default: nothing is written.
         **about: Signature and provenance to store with the posterior.
 
     Returns:
@@ -87,6 +87,11 @@ def learn(
         raise InputError(f"start must be of the method {config.method}, got a learnt {start.kind}")
     key_split, key_weights, key_fit = jax.random.split(key, 3)
     training, validation, some = _shared_out(key_split, simulations, config.training.validation_fraction)
+    for what, rows in (("train on", some), ("validate with", validation)):
+        if not np.any(rows[2]):
+            raise InputError(
+                f"simulations must be valid, got none of {len(rows[0])} to {what}; simulate more, or elsewhere"
+            )
     if config.method == "nle" and (isinstance(some[1], Features) or np.ndim(some[1]) != 3):
         raise InputError("method nle learns the density of plain vectors, got data of another kind; use npe or nre")
     if n_parts > 1:
@@ -138,7 +143,7 @@ def _learn_selection(
     """p(valid | theta) of the same simulations."""
     key_weights, key_fit = jax.random.split(key)
     network = new_network(Selection, (some[0].shape[-1],), None, key_weights)
-    network.learn_scales(some[0])
+    network.learn_scales(some[0], some[2])
     params, loss = network_loss(selection_loss, network)
     checkpoint = None if folder is None else folder / "checkpoint_selection"
     params, _ = fit(

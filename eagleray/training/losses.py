@@ -218,17 +218,18 @@ def ratio_loss(network: RatioEstimator, batch: Batch, key: Key, *, settings: Rat
     others = contrasts(key_contrast, n, 1 if settings.kind == "a" else settings.n_contrasts)
     # The first of the shown thetas is the true one. (n, n_members, 1 + n_contrasts)
     logits = jax.vmap(network.log_ratios)(theta[jnp.concatenate([jnp.arange(n)[:, None], others], axis=1)], x)
-    return mean_over(_ratio_losses(logits, settings).mean(axis=1), exists)
+    return mean_over(_ratio_losses(logits, exists, settings).mean(axis=1), exists)
 
 
-def _ratio_losses(logits: Array, settings: RatioSettings) -> Array:
+def _ratio_losses(logits: Array, exists: Array, settings: RatioSettings) -> Array:
     """Loss of each x and member, from the ln ratios of the true theta (first) and of others."""
     true, other = logits[..., 0], logits[..., 1:]
     if settings.kind == "b":
         return jax.nn.logsumexp(logits, axis=-1) - true
     if settings.kind == "a":
         cross_entropy = jax.nn.softplus(-true) + jax.nn.softplus(other[..., 0])
-        excess = (jax.nn.sigmoid(true) + jax.nn.sigmoid(other[..., 0])).mean(axis=0, keepdims=True) - 1.0
+        share = exists[:, None] / jnp.maximum(exists.sum(), 1)
+        excess = ((jax.nn.sigmoid(true) + jax.nn.sigmoid(other[..., 0])) * share).sum(axis=0, keepdims=True) - 1.0
         return cross_entropy + settings.balance * excess**2
     # Miller et al. (2022): h = gamma sum_k r_k / K against 1, for a set with the true theta and for one without it.
     gamma, k = settings.gamma, other.shape[-1]
