@@ -217,6 +217,18 @@ def test_train_from_a_settings_file(tmp_path, monkeypatch, capsys):
     assert "the folder for the network must be given" in err
 
 
+@pytest.mark.slow
+def test_training_on_simulations_that_fail_leaves_no_state(tmp_path, monkeypatch, capsys):
+    """What a likelihood learns of p(valid | theta) has a checkpoint of its own."""
+    write(tmp_path, "a.txt", "\n".join(f"{10 * i} {int(i % 8 == 0)}" for i in range(64)))
+    lines = ['observation = "a.txt"', 'out = "net"', 'method = "nle"', "n_simulations = 600", "n_calibration = 50"]
+    (tmp_path / "run.toml").write_text("\n".join([*lines, "[training]", "max_epochs = 2", ""]))
+    status, _, err = in_process("train", "run.toml", "-q", cwd=tmp_path, monkeypatch=monkeypatch, capsys=capsys)
+    assert status == 0, err
+    assert (tmp_path / "net" / "selection").is_dir()
+    assert not (tmp_path / "net.training").exists()
+
+
 def test_interrupting_leaves_nothing(tmp_path):
     """SIGTERM in the middle of the work: a short message, no traceback, no folder, no hidden remains."""
     environment = os.environ | {"EAGLERAY_CACHE": str(tmp_path / "cache")}

@@ -78,8 +78,9 @@ def learn(
         `AmortisedPosterior` for npe, else `SurrogatePosterior`.
 
     Raises:
-        InputError: If parameters in memory are not finite, if there are parts and the method cannot use them or they do
-            not divide x, if `start` is of another method, or if the network cannot digest data of such a kind.
+        InputError: If no simulation is valid, if parameters in memory are not finite, if there are parts and the method
+            cannot use them or they do not divide x, if `start` is of another method, or if the network cannot digest
+            data of such a kind.
         TrainingError: If the loss stops being finite.
     """
     config = config or Config()
@@ -87,11 +88,8 @@ def learn(
         raise InputError(f"start must be of the method {config.method}, got a learnt {start.kind}")
     key_split, key_weights, key_fit = jax.random.split(key, 3)
     training, validation, some = _shared_out(key_split, simulations, config.training.validation_fraction)
-    for what, rows in (("train on", some), ("validate with", validation)):
-        if not np.any(rows[2]):
-            raise InputError(
-                f"simulations must be valid, got none of {len(rows[0])} to {what}; simulate more, or elsewhere"
-            )
+    _refuse_nothing_valid(some, "train on")
+    _refuse_nothing_valid(validation, "validate with")
     if config.method == "nle" and (isinstance(some[1], Features) or np.ndim(some[1]) != 3):
         raise InputError("method nle learns the density of plain vectors, got data of another kind; use npe or nre")
     if n_parts > 1:
@@ -130,7 +128,7 @@ def learn(
     }
     if config.method == "npe":
         return AmortisedPosterior(**shared)
-    selection = None
+    selection = getattr(start, "selection", None)
     if config.method == "nle" and not (some[2].all() and np.all(validation[2])):
         key_selection = jax.random.fold_in(key_fit, 0)
         selection = _learn_selection(key_selection, training, validation, some, config.training, folder)
@@ -179,6 +177,12 @@ def _shared_out(key: Key, simulations: Simulations, fraction: float) -> tuple[An
         return simulations, validation, jax.device_get(draw_rows(key_scales, simulations.draw, _N_FRESH))
     source, validation = split_chunks(simulations, key, fraction)
     return source, validation, read_chunks(simulations, source.chunks[:1])
+
+
+def _refuse_nothing_valid(rows: Any, what: str) -> None:
+    """A mean over nothing would pass for the best of losses."""
+    if not np.any(rows[2]):
+        raise InputError(f"simulations must be valid, got none of {len(rows[0])} to {what}; simulate more")
 
 
 def _stacked(x: Any, shape: tuple[int, ...]) -> Any:
